@@ -1,0 +1,1 @@
+"""The prompts that ship, read as package data."""

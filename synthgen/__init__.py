@@ -1,0 +1,34 @@
+"""synthgen: recipes in, instruction-tuning datasets out, every row with its provenance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synthgen.api import load as load
+    from synthgen.api import run as run
+    from synthgen.measure import Measurement as Measurement
+    from synthgen.measure import abstain as abstain
+    from synthgen.measure import filter as filter
+    from synthgen.record import Record as Record
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "filter": "synthgen.measure",
+    "Measurement": "synthgen.measure",
+    "abstain": "synthgen.measure",
+    "Record": "synthgen.record",
+    "load": "synthgen.api",
+    "run": "synthgen.api",
+}
+__all__ = ["Measurement", "Record", "abstain", "filter", "load", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import synthgen` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'synthgen' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,89 @@
+"""What an engine is: something that answers one request with one completion, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt with everything that shapes its completion.
+
+    `sampling` uses the names of vLLM's sampling parameters and never holds a seed: `seed` is that of
+    this request alone. `schema` is a JSON schema that the answer must be decoded under.
+    """
+
+    key: str
+    messages: Sequence[Message]
+    sampling: Mapping[str, Any]
+    seed: int
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An engine's answer: its text, why it ended (`stop`, `length`, ...) and its size in tokens."""
+
+    text: str
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+
+
+class RequestFailed(Exception):
+    """This request cannot be answered, and asking again would not help (a prompt too long, say)."""
+
+
+class RequestRetryable(Exception):
+    """This request was not answered, but may be if asked again after `retry_after` seconds.
+
+    `overloaded` says that the engine asked for fewer requests at a time (HTTP 429 or 503).
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, overloaded: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.overloaded = overloaded
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What answers, as far as it is known: the part of a request's key that the model gives.
+
+    `weights` is `sha256:...` of the weights where they are at hand, else None; then `id` and
+    `revision` stand for them. `chat_template` is a digest where a template other than the one in the
+    weights is used. `details` (versions, dtype, hardware) is recorded and is in no key.
+    """
+
+    engine: str
+    id: str
+    revision: str | None = None
+    weights: str | None = None
+    chat_template: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """One engine with one model. `start` once, `complete` concurrently, `close` once.
+
+    `slots` is how many requests are worth having in flight; it may change while running.
+    """
+
+    identity: ModelIdentity
+    slots: int
+
+    async def start(self) -> None:
+        """Make it ready to answer. Raises `EngineUnreachable` where it cannot be."""
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request. Raises `RequestFailed` or `RequestRetryable`; cancelling frees its slot."""
+
+    async def close(self) -> None:
+        """End it and every process of its own; may be called at any time, also twice."""

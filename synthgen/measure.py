@@ -1,0 +1,253 @@
+"""What a filter is: a measurement of a record, and a bound on it that the recipe can change.
+
+A filter is a function of a record, or a class whose keyword arguments are its parameters. Its docstring
+is its help, its name is its name in a recipe:
+
+    from synthgen import filter
+
+    @filter(max=0)
+    def links(record):
+        \"\"\"How many links the answer carries.\"\"\"
+        return record.text.count("http")
+
+A class of kind `record` has `measure(record)`, or `measure_batch(records)` where batches pay off. A class
+of kind `run` compares records with one another: `features(records)` gives bytes for each (cached, in any
+order, in any process), then, one record at a time and in task order, `resolve(id, feature)` measures it
+against those kept before, and `keep(id, feature)` is told of each that was kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, overload
+
+from synthgen.record import Record
+
+Kind = Literal["record", "run"]
+Action = Literal["drop", "flag"]
+Null = Literal["keep", "drop", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number and what explains it. A value of None abstains; `detail["reason"]` says why."""
+
+    value: float | None
+    detail: Mapping[str, Any] | None = None
+
+
+def abstain(reason: str) -> Measurement:
+    """The measurement of a filter that cannot know."""
+    return Measurement(None, {"reason": reason})
+
+
+@dataclass(frozen=True, slots=True)
+class FilterDefinition:
+    """A filter as its author wrote it, with its defaults."""
+
+    name: str
+    help: str
+    target: Callable[..., Any]
+    kind: Kind
+    of: str
+    min: float | None
+    max: float | None
+    action: Action
+    null: Null
+    batch: bool
+    file: Path | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function or make the class as it was written: tests and other filters do."""
+        return self.target(*args, **kwargs)
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The keyword arguments a recipe may set. `is_` in Python is `is` in a recipe."""
+        signature = inspect.signature(self.target, eval_str=True)
+        skip = 0 if inspect.isclass(self.target) else 1
+        found = list(signature.parameters.values())[skip:]
+        return {
+            parameter.name.rstrip("_"): parameter
+            for parameter in found
+            if parameter.name not in ("min", "max")
+            and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        }
+
+    def code_sha256(self) -> str:
+        """Digest of the file that the filter is in: a change to it means measuring again."""
+        if self.file is not None:
+            return hashlib.sha256(self.file.read_bytes()).hexdigest()
+        return hashlib.sha256(inspect.getsource(self.target).encode()).hexdigest()
+
+    def make(
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        min: float | None = None,
+        max: float | None = None,
+    ) -> RecordMeasure | RunMeasure:
+        """The filter at work, with these parameters. One that asks for its bound by name is given it."""
+        named = self.parameters
+        kwargs = {named[key].name: value for key, value in (params or {}).items()}
+        accepted = inspect.signature(self.target).parameters
+        if "min" in accepted:
+            kwargs["min"] = min
+        if "max" in accepted:
+            kwargs["max"] = max
+        if self.kind == "run":
+            return cast(RunMeasure, self.target(**kwargs))
+        if not inspect.isclass(self.target):
+            return RecordMeasure(self.name, self.target, kwargs, self.batch)
+        instance = self.target(**kwargs)
+        if hasattr(instance, "measure_batch"):
+            return RecordMeasure(self.name, instance.measure_batch, {}, batch=True)
+        return RecordMeasure(self.name, instance.measure, {}, batch=False)
+
+
+class FilterFailed(Exception):
+    """A filter's code raised on a record. Names the filter and the record; the cause is chained."""
+
+    def __init__(self, name: str, record_id: str, cause: BaseException) -> None:
+        line = ""
+        if cause.__traceback__ is not None:
+            last = cause.__traceback__
+            while last.tb_next is not None:
+                last = last.tb_next
+            line = f" (line {last.tb_lineno} of {Path(last.tb_frame.f_code.co_filename).name})"
+        super().__init__(
+            f"filter {name} failed on record {record_id}: {type(cause).__name__}: {cause}{line}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMeasure:
+    """A filter of kind `record`, ready to measure."""
+
+    name: str
+    function: Callable[..., Any]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    batch: bool = False
+
+    def measure(self, records: Sequence[Record]) -> list[Measurement | FilterFailed]:
+        """One result for each record, in order; a record on which the code raised gets its error.
+
+        A batch that raises is measured again one record at a time, so that one bad record fails alone.
+        """
+        if not self.batch:
+            return [self._one(record) for record in records]
+        try:
+            values = list(self.function(records, **self.kwargs))
+        except Exception as error:  # any error of a user's code belongs to its record
+            if len(records) == 1:
+                return [FilterFailed(self.name, records[0].id, error)]
+            return [result for record in records for result in self.measure([record])]
+        if len(values) != len(records):
+            mismatch = ValueError(f"gave {len(values)} values for {len(records)} records")
+            return [FilterFailed(self.name, record.id, mismatch) for record in records]
+        return [
+            self._checked(record, value) for record, value in zip(records, values, strict=True)
+        ]
+
+    def _one(self, record: Record) -> Measurement | FilterFailed:
+        try:
+            return as_measurement(self.function(record, **self.kwargs))
+        except Exception as error:  # any error of a user's code belongs to its record
+            return FilterFailed(self.name, record.id, error)
+
+    def _checked(self, record: Record, value: Any) -> Measurement | FilterFailed:
+        try:
+            return as_measurement(value)
+        except (TypeError, ValueError) as error:
+            return FilterFailed(self.name, record.id, error)
+
+
+class RunMeasure:
+    """What a class of kind `run` provides. It need not inherit from this."""
+
+    def features(self, records: Sequence[Record]) -> Sequence[bytes]:
+        """What of each record the comparison needs. Depends on the record and parameters alone."""
+        raise NotImplementedError
+
+    def resolve(self, id: str, feature: bytes) -> Measurement:
+        """Measure one record against those kept so far. Called in task order."""
+        raise NotImplementedError
+
+    def keep(self, id: str, feature: bytes) -> None:
+        """Told of each record that was kept, in task order."""
+        raise NotImplementedError
+
+
+def as_measurement(value: Any) -> Measurement:
+    """What a filter returned, as a measurement. Raises TypeError or ValueError on anything else."""
+    if isinstance(value, Measurement):
+        if value.value is not None and not math.isfinite(value.value):
+            raise ValueError(f"a measurement must be finite, not {value.value}")
+        return value
+    if value is None:
+        return abstain("the filter returned None")
+    if isinstance(value, bool | int | float) or hasattr(value, "__float__"):
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"a measurement must be finite, not {number}")
+        return Measurement(number)
+    raise TypeError(
+        f"a filter returns a number, a bool, None or a Measurement, not {type(value).__name__}"
+    )
+
+
+@overload
+def filter(target: Callable[..., Any], /) -> FilterDefinition: ...
+@overload
+def filter(
+    *,
+    min: float | None = None,
+    max: float | None = None,
+    of: str = "answer",
+    kind: Kind = "record",
+    action: Action = "drop",
+    null: Null = "keep",
+    batch: bool = False,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], FilterDefinition]: ...
+def filter(
+    target: Callable[..., Any] | None = None,
+    /,
+    *,
+    min: float | None = None,
+    max: float | None = None,
+    of: str = "answer",
+    kind: Kind = "record",
+    action: Action = "drop",
+    null: Null = "keep",
+    batch: bool = False,
+    name: str | None = None,
+) -> FilterDefinition | Callable[[Callable[..., Any]], FilterDefinition]:
+    """Make a function or class a filter. The arguments are defaults that a recipe can override.
+
+    `min` and `max` bound the measurement (inclusive), `of` picks what `record.text` is, `null` says what
+    an abstention means, `batch` that the function takes a sequence of records and returns one value each.
+    """
+
+    def define(target: Callable[..., Any]) -> FilterDefinition:
+        source = inspect.getsourcefile(target)
+        return FilterDefinition(
+            name=name or target.__name__,
+            help=inspect.getdoc(target) or "",
+            target=target,
+            kind=kind,
+            of=of,
+            min=min,
+            max=max,
+            action=action,
+            null=null,
+            batch=batch,
+            file=Path(source) if source else None,
+        )
+
+    return define if target is None else define(target)

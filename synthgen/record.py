@@ -1,0 +1,106 @@
+"""A record as filters see it, and the parts of it that `of:` can pick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+PARTS = ("answer", "instruction", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finished branch. `fields` holds seeds and steps by name, `row` what the dataset's row holds.
+
+    `text` is what the filter's `of:` picked: the last answer unless the recipe says otherwise.
+    """
+
+    id: str
+    fields: Mapping[str, Any]
+    row: Mapping[str, Any]
+    text: str = ""
+
+    def __getitem__(self, name: str) -> Any:
+        """The seed, step or row field of that name; KeyError, naming what there is, without one."""
+        if name in self.row:
+            return self.row[name]
+        if name in self.fields:
+            return self.fields[name]
+        known = ", ".join(sorted({*self.row, *self.fields}))
+        raise KeyError(f"no field {name!r} in this record; there are: {known}")
+
+    @property
+    def messages(self) -> list[Mapping[str, Any]]:
+        """The conversation, empty where the record has none."""
+        messages = self.row.get("messages")
+        return messages if isinstance(messages, list) else []
+
+    @property
+    def answer(self) -> str:
+        """The last assistant message; without messages, the last text field of the row."""
+        for message in reversed(self.messages):
+            if message.get("role") == "assistant":
+                return content_text(message)
+        if self.messages:
+            return ""
+        texts = [value for value in self.row.values() if isinstance(value, str)]
+        return texts[-1] if texts else ""
+
+    @property
+    def instruction(self) -> str:
+        """The last user message."""
+        for message in reversed(self.messages):
+            if message.get("role") == "user":
+                return content_text(message)
+        return ""
+
+    @property
+    def all(self) -> str:
+        """Every message's text, one after the other; without messages, every text field."""
+        if self.messages:
+            return "\n\n".join(content_text(message) for message in self.messages)
+        return "\n\n".join(value for value in self.row.values() if isinstance(value, str))
+
+    def pick(self, of: str) -> Record:
+        """The same record with `text` set to what `of` names: a field of that name comes first."""
+        return replace(self, text=self.part(of))
+
+    def part(self, of: str) -> str:
+        """The text that `of` names. Raises KeyError where the record has no such field."""
+        if of in self.row or of in self.fields:
+            value = self[of]
+            if isinstance(value, str):
+                return value
+            if of not in PARTS:
+                return as_text(value)
+        if of == "answer":
+            return self.answer
+        if of == "instruction":
+            return self.instruction
+        if of == "all":
+            return self.all
+        return as_text(self[of])
+
+
+def content_text(message: Mapping[str, Any]) -> str:
+    """The text of one message, whose content is a string or a list of typed parts."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(
+            part["text"]
+            for part in content
+            if isinstance(part, Mapping) and isinstance(part.get("text"), str)
+        )
+    return ""
+
+
+def as_text(value: Any) -> str:
+    """A field of any type as text: strings as they are, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    import orjson
+
+    return orjson.dumps(value).decode()
