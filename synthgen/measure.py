@@ -104,7 +104,7 @@ class FilterDefinition:
             return cast(RunMeasure, self.target(**kwargs))
         if not inspect.isclass(self.target):
             return RecordMeasure(self.name, self.target, kwargs, self.batch)
-        instance = self.target(**kwargs)
+        instance: Any = self.target(**kwargs)
         if hasattr(instance, "measure_batch"):
             return RecordMeasure(self.name, instance.measure_batch, {}, batch=True)
         return RecordMeasure(self.name, instance.measure, {}, batch=False)
@@ -120,9 +120,7 @@ class FilterFailed(Exception):
             while last.tb_next is not None:
                 last = last.tb_next
             line = f" (line {last.tb_lineno} of {Path(last.tb_frame.f_code.co_filename).name})"
-        super().__init__(
-            f"filter {name} failed on record {record_id}: {type(cause).__name__}: {cause}{line}"
-        )
+        super().__init__(f"filter {name} failed on record {record_id}: {type(cause).__name__}: {cause}{line}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +148,7 @@ class RecordMeasure:
         if len(values) != len(records):
             mismatch = ValueError(f"gave {len(values)} values for {len(records)} records")
             return [FilterFailed(self.name, record.id, mismatch) for record in records]
-        return [
-            self._checked(record, value) for record, value in zip(records, values, strict=True)
-        ]
+        return [self._checked(record, value) for record, value in zip(records, values, strict=True)]
 
     def _one(self, record: Record) -> Measurement | FilterFailed:
         try:
@@ -196,9 +192,7 @@ def as_measurement(value: Any) -> Measurement:
         if not math.isfinite(number):
             raise ValueError(f"a measurement must be finite, not {number}")
         return Measurement(number)
-    raise TypeError(
-        f"a filter returns a number, a bool, None or a Measurement, not {type(value).__name__}"
-    )
+    raise TypeError(f"a filter returns a number, a bool, None or a Measurement, not {type(value).__name__}")
 
 
 @overload

@@ -44,9 +44,7 @@ class RequestRetryable(Exception):
     `overloaded` says that the engine asked for fewer requests at a time (HTTP 429 or 503).
     """
 
-    def __init__(
-        self, message: str, *, retry_after: float | None = None, overloaded: bool = False
-    ) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, overloaded: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.overloaded = overloaded

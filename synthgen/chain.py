@@ -1,0 +1,154 @@
+"""The filters of one recipe, in order, each with its bound: measuring a batch, and judging a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import orjson
+
+from synthgen.digests import canonical, sha256
+from synthgen.filter_files import FoundFilter
+from synthgen.measure import Action, FilterDefinition, FilterFailed, Measurement, RecordMeasure, RunMeasure
+from synthgen.recipe import FilterUse
+from synthgen.record import Record
+
+Verdict = Literal["pass", "flag", "drop", "fail"]
+
+
+@dataclass(frozen=True)
+class ChainFilter:
+    """One filter of a recipe, with everything the recipe and the filter's own defaults say of it."""
+
+    name: str
+    origin: str
+    definition: FilterDefinition
+    params: Mapping[str, Any]
+    of: str
+    min: float | None
+    max: float | None
+    action: Action
+
+    @classmethod
+    def of_recipe(cls, found: FoundFilter, use: FilterUse) -> ChainFilter:
+        """The filter as a recipe uses it. `max: null` in a recipe takes the filter's own bound away."""
+        definition = found.definition
+        return cls(
+            name=definition.name,
+            origin=found.origin,
+            definition=definition,
+            params=dict(use.params),
+            of=use.of or definition.of,
+            min=use.min if "min" in use.model_fields_set else definition.min,
+            max=use.max if "max" in use.model_fields_set else definition.max,
+            action=use.action or definition.action,
+        )
+
+    @property
+    def runs(self) -> bool:
+        """Whether it compares records with one another."""
+        return self.definition.kind == "run"
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of what a measurement depends on besides the record: code, parameters and `of`."""
+        return sha256(
+            canonical({"code": self.definition.code_sha256(), "params": dict(self.params), "of": self.of})
+        )
+
+    def make(self) -> RecordMeasure | RunMeasure:
+        """The filter, ready to measure."""
+        return self.definition.make(self.params, min=self.min, max=self.max)
+
+    def judge(self, value: float | None) -> Verdict:
+        """What a measurement means: bounds are inclusive, and None is what the filter says it is."""
+        if value is None:
+            return self._without_value()
+        inside = (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+        return "pass" if inside else self.action
+
+    def _without_value(self) -> Verdict:
+        if self.definition.null == "drop":
+            return self.action
+        return "fail" if self.definition.null == "fail" else "pass"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one batch gave: for each record, results by the filter's name and features by the filter's name."""
+
+    results: list[dict[str, Measurement | str]]
+    features: list[dict[str, bytes]]
+
+
+class Measuring:
+    """The chain at work in one process: loads each filter once and measures batches of record bodies."""
+
+    def __init__(self, chain: Sequence[ChainFilter]) -> None:
+        self._record = [(link, made) for link in chain if isinstance(made := self._made(link), RecordMeasure)]
+        self._run = [(link, link.make()) for link in chain if link.runs]
+
+    @staticmethod
+    def _made(link: ChainFilter) -> RecordMeasure | None:
+        made = None if link.runs else link.make()
+        return made if isinstance(made, RecordMeasure) else None
+
+    def measure(
+        self, ids: Sequence[str], bodies: Sequence[bytes], known: Sequence[frozenset[str]]
+    ) -> Measured:
+        """Measure records that came as the JSON of their contents; what is known already is passed over.
+
+        A result that is a string is the error of a filter that failed on that record.
+        """
+        records = [record_of(id, body) for id, body in zip(ids, bodies, strict=True)]
+        results: list[dict[str, Measurement | str]] = [{} for _ in records]
+        features: list[dict[str, bytes]] = [{} for _ in records]
+        for link, filter in self._record:
+            places = [place for place in range(len(records)) if link.name not in known[place]]
+            picked, places = _picked(link, records, places, results)
+            for place, value in zip(places, filter.measure(picked), strict=True):
+                results[place][link.name] = str(value) if isinstance(value, FilterFailed) else value
+        for link, compare in self._run:
+            assert not isinstance(compare, RecordMeasure)
+            picked, places = _picked(link, records, list(range(len(records))), results)
+            for place, feature in zip(places, _features(link, compare, picked), strict=True):
+                if isinstance(feature, FilterFailed):
+                    results[place][link.name] = str(feature)
+                else:
+                    features[place][link.name] = feature
+        return Measured(results, features)
+
+
+def _picked(
+    link: ChainFilter,
+    records: Sequence[Record],
+    places: Sequence[int],
+    results: list[dict[str, Measurement | str]],
+) -> tuple[list[Record], list[int]]:
+    picked, found = [], []
+    for place in places:
+        try:
+            picked.append(records[place].pick(link.of))
+            found.append(place)
+        except KeyError as error:
+            results[place][link.name] = f"filter {link.name}: {error.args[0]}"
+    return picked, found
+
+
+def _features(
+    link: ChainFilter, compare: RunMeasure, records: Sequence[Record]
+) -> list[bytes | FilterFailed]:
+    try:
+        return list(compare.features(records))
+    except Exception as error:  # any error of a user's code belongs to its record
+        if len(records) == 1:
+            return [FilterFailed(link.name, records[0].id, error)]
+        return [feature for record in records for feature in _features(link, compare, [record])]
+
+
+def record_of(id: str, body: bytes) -> Record:
+    """The record whose contents were stored as `body`."""
+    content = orjson.loads(body)
+    return Record(id, content["fields"], content["row"])

@@ -1,0 +1,91 @@
+"""The conversation in a row that somebody else wrote: the layouts that chat datasets have in practice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from synthgen.record import content_text
+
+ROLES = ("system", "user", "assistant", "tool")
+_SHAREGPT_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "tool": "tool",
+}
+_PAIRS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("question", "answer"),
+    ("instruction", "response"),
+)
+
+
+class NoConversation(ValueError):
+    """The row is of no layout that is known; the message says what it has."""
+
+
+def conversation(row: Any) -> list[dict[str, Any]]:
+    """The messages of a row: `messages` (OpenAI), `conversations` (ShareGPT), Alpaca, or a pair of texts.
+
+    Raises NoConversation where none of these fits.
+    """
+    if isinstance(row, list):
+        return _messages(row)
+    if not isinstance(row, Mapping):
+        raise NoConversation(f"a row must be a mapping or a list of messages, not {type(row).__name__}")
+    for key in ("messages", "conversation", "conversations"):
+        if isinstance(row.get(key), list):
+            system = row.get("system")
+            first = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
+            found = _messages(row[key])
+            return found if found[0]["role"] == "system" else [*first, *found]
+    if isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str):
+        given = row.get("input")
+        question = f"{row['instruction']}\n\n{given}" if given else row["instruction"]
+        return _pair(row.get("system"), question, row["output"])
+    for question, answer in _PAIRS:
+        if question in row and answer in row:
+            return _joined(row, row[question], row[answer])
+    keys = ", ".join(str(key) for key in row) or "nothing"
+    raise NoConversation(f"no conversation in a row that has: {keys}")
+
+
+def _joined(row: Mapping[str, Any], question: Any, answer: Any) -> list[dict[str, Any]]:
+    if isinstance(question, str) and isinstance(answer, str):
+        return _pair(row.get("system"), question, answer)
+    before = _messages(question) if isinstance(question, list) else _pair(None, str(question), "")[:1]
+    after = _messages(answer) if isinstance(answer, list) else [{"role": "assistant", "content": str(answer)}]
+    return [*before, *after]
+
+
+def _pair(system: Any, question: str, answer: str) -> list[dict[str, Any]]:
+    first = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
+    return [*first, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _messages(turns: list[Any]) -> list[dict[str, Any]]:
+    if not turns:
+        raise NoConversation("the conversation is empty")
+    found = []
+    for number, turn in enumerate(turns, 1):
+        if not isinstance(turn, Mapping):
+            raise NoConversation(f"message {number} is not a mapping")
+        role = turn.get("role", turn.get("from"))
+        content = turn.get("content", turn.get("value"))
+        name = _SHAREGPT_ROLES.get(str(role).lower())
+        if name is None:
+            raise NoConversation(f"message {number} has the unknown role {role!r}")
+        if isinstance(content, list):
+            content = content_text({"content": content})
+        if not isinstance(content, str):
+            raise NoConversation(f"message {number} has no text")
+        found.append({"role": name, "content": content})
+    return found

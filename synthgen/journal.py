@@ -1,0 +1,464 @@
+"""The run's one durable file: requests, completions, records, measurements, verdicts and sessions.
+
+SQLite in WAL mode with full synchronisation. Writes are gathered and committed as a group, at least once
+a second, by a thread of their own, so that what is generated is durable at once and costs little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synthgen.engines.base import Completion
+from synthgen.errors import RunError, UsageError
+
+SCHEMA_VERSION = 1
+COMMIT_EVERY = 0.25
+_NETWORK = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "ceph",
+    "fuse.glusterfs",
+    "lustre",
+    "afs",
+}
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE sessions (
+    session INTEGER PRIMARY KEY, command TEXT NOT NULL, started TEXT NOT NULL, ended TEXT,
+    outcome TEXT, environment TEXT NOT NULL);
+CREATE TABLE requests (
+    key BLOB PRIMARY KEY, body BLOB NOT NULL, session INTEGER NOT NULL, issued REAL NOT NULL);
+CREATE TABLE completions (
+    key BLOB PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL, input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL);
+CREATE TABLE failures (
+    key BLOB NOT NULL, error TEXT NOT NULL, final INTEGER NOT NULL, session INTEGER NOT NULL, at REAL NOT NULL);
+CREATE INDEX failures_key ON failures (key);
+CREATE TABLE filters (
+    filter INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, description TEXT NOT NULL);
+CREATE TABLE contents (
+    content INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, body BLOB NOT NULL, measured TEXT NOT NULL);
+CREATE TABLE versions (
+    version INTEGER PRIMARY KEY, command TEXT NOT NULL, fingerprint TEXT NOT NULL, started TEXT NOT NULL,
+    finished TEXT, summary TEXT);
+CREATE TABLE records (
+    version INTEGER NOT NULL, task INTEGER NOT NULL, branch TEXT NOT NULL, id TEXT NOT NULL,
+    content INTEGER, state TEXT NOT NULL CHECK (state IN ('kept', 'dropped', 'failed')),
+    dropped_by TEXT, verdicts TEXT NOT NULL, requests BLOB NOT NULL, sources TEXT NOT NULL, error TEXT,
+    PRIMARY KEY (version, task, branch)) WITHOUT ROWID;
+CREATE INDEX records_id ON records (id);
+CREATE VIEW measurements AS
+    SELECT contents.content, hex(contents.sha256) AS sha256, filters.name AS filter,
+           json_extract(item.value, '$[0]') AS value, json_extract(item.value, '$[1]') AS detail
+    FROM contents, json_each(contents.measured) AS item JOIN filters ON filters.filter = item.key;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """A record's contents as stored, with what filters measured of it, by the filter's number."""
+
+    content: int
+    measured: Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordEntry:
+    """The fate of one branch, as stored in one version."""
+
+    task: int
+    branch: str
+    id: str
+    content: int | None
+    state: str
+    dropped_by: str | None
+    verdicts: Mapping[str, Any]
+    requests: Sequence[bytes]
+    sources: Sequence[Mapping[str, Any]]
+    error: str | None
+
+
+class Journal:
+    """One run's journal, open for writing by this process alone. Use `open_journal`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: int) -> None:
+        self.path = path
+        self._write = connection
+        self._read = _connect(path)
+        self._lock = lock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._waiting: list[tuple[str, tuple[Any, ...]]] = []
+        self._next_content = self._read.execute("SELECT max(content) FROM contents").fetchone()[0] or 0
+        self.session = 0
+        self.had_answers = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM completions)").fetchone()[0])
+        self.had_failures = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
+        self.had_contents = self._next_content > 0
+
+    def begin_session(self, command: str, environment: Mapping[str, Any]) -> None:
+        """Note that a process has begun to write."""
+        with self._write:
+            self.session = (
+                self._write.execute(
+                    "INSERT INTO sessions (command, started, environment) VALUES (?, ?, ?)",
+                    (command, _now(), orjson.dumps(environment).decode()),
+                ).lastrowid
+                or 0
+            )
+
+    def end_session(self, outcome: str) -> None:
+        """Note how it ended, after writing what waits."""
+        self.flush()
+        with self._write:
+            self._write.execute(
+                "UPDATE sessions SET ended = ?, outcome = ? WHERE session = ?",
+                (_now(), outcome, self.session),
+            )
+
+    def request_issued(self, key: bytes, body: bytes) -> None:
+        """A request goes out."""
+        self._waiting.append((_REQUEST, (key, body, self.session, time.time())))
+
+    def completed(self, key: bytes, completion: Completion) -> None:
+        """Its answer has arrived; durable within a second."""
+        values = (
+            key,
+            completion.text,
+            completion.finish_reason,
+            completion.input_tokens,
+            completion.output_tokens,
+            self.session,
+            time.time(),
+        )
+        self._waiting.append((_COMPLETION, values))
+
+    def request_failed(self, key: bytes, error: str, *, final: bool) -> None:
+        """A try at it failed; `final` says that it will not be asked again."""
+        self._waiting.append((_FAILURE, (key, error, int(final), self.session, time.time())))
+
+    def stored_answer(self, key: bytes) -> Completion | None:
+        """The answer that an earlier session got to this very request."""
+        if not self.had_answers:
+            return None
+        row = self._read.execute(
+            "SELECT text, finish_reason, input_tokens, output_tokens FROM completions WHERE key = ?", (key,)
+        ).fetchone()
+        return Completion(*row) if row else None
+
+    def stored_failure(self, key: bytes) -> str | None:
+        """Why an earlier session gave this very request up for good, if it did."""
+        if not self.had_failures:
+            return None
+        row = self._read.execute("SELECT error FROM failures WHERE key = ? AND final = 1", (key,)).fetchone()
+        return row[0] if row else None
+
+    def forget_failures(self) -> None:
+        """Let every request that was given up be asked again."""
+        with self._write:
+            self._write.execute("UPDATE failures SET final = 0")
+        self.had_failures = False
+
+    def stored_content(self, sha256: bytes) -> StoredContent | None:
+        """A record's contents and measurements, if they are stored."""
+        if not self.had_contents:
+            return None
+        row = self._read.execute(
+            "SELECT content, measured FROM contents WHERE sha256 = ?", (sha256,)
+        ).fetchone()
+        return StoredContent(row[0], orjson.loads(row[1])) if row else None
+
+    def add_content(self, sha256: bytes, body: bytes, measured: Mapping[str, Any]) -> int:
+        """Store a record's contents with its measurements; gives the number it is known by."""
+        self._next_content += 1
+        values = (self._next_content, sha256, body, orjson.dumps(measured).decode())
+        self._waiting.append((_CONTENT, values))
+        return self._next_content
+
+    def add_measured(self, content: int, measured: Mapping[str, Any]) -> None:
+        """Store all measurements of contents that are stored already."""
+        self._waiting.append((_MEASURED, (orjson.dumps(measured).decode(), content)))
+
+    def filter_number(self, key: str, name: str, description: Mapping[str, Any]) -> str:
+        """The number under which a filter's measurements are stored."""
+        with self._write:
+            self._write.execute(
+                "INSERT OR IGNORE INTO filters (key, name, description) VALUES (?, ?, ?)",
+                (key, name, orjson.dumps(description).decode()),
+            )
+        return str(self._write.execute("SELECT filter FROM filters WHERE key = ?", (key,)).fetchone()[0])
+
+    def add_record(self, version: int, entry: RecordEntry) -> None:
+        """Store the fate of one branch."""
+        values = (
+            version,
+            entry.task,
+            entry.branch,
+            entry.id,
+            entry.content,
+            entry.state,
+            entry.dropped_by,
+            orjson.dumps(entry.verdicts).decode(),
+            b"".join(entry.requests),
+            orjson.dumps(entry.sources).decode(),
+            entry.error,
+        )
+        self._waiting.append((_RECORD, values))
+
+    def begin_version(self, command: str, fingerprint: str) -> int:
+        """Begin a version; one that was begun and never finished is begun anew."""
+        with self._write:
+            last = self._write.execute(
+                "SELECT version, finished FROM versions ORDER BY version DESC LIMIT 1"
+            ).fetchone()
+            if last is not None and last[1] is None:
+                self._write.execute("DELETE FROM records WHERE version = ?", (last[0],))
+                self._write.execute("DELETE FROM versions WHERE version = ?", (last[0],))
+            version = 1 + (self._write.execute("SELECT max(version) FROM versions").fetchone()[0] or 0)
+            self._write.execute(
+                "INSERT INTO versions (version, command, fingerprint, started) VALUES (?, ?, ?, ?)",
+                (version, command, fingerprint, _now()),
+            )
+        return version
+
+    def finish_version(self, version: int, summary: Mapping[str, Any]) -> None:
+        """Its files are written."""
+        self.flush()
+        with self._write:
+            self._write.execute(
+                "UPDATE versions SET finished = ?, summary = ? WHERE version = ?",
+                (_now(), orjson.dumps(summary).decode(), version),
+            )
+
+    def last_finished(self) -> tuple[int, str, dict[str, Any]] | None:
+        """Version, fingerprint and summary of the latest that was finished."""
+        row = self._read.execute(
+            "SELECT version, fingerprint, summary FROM versions WHERE finished IS NOT NULL "
+            "ORDER BY version DESC LIMIT 1"
+        ).fetchone()
+        return (row[0], row[1], orjson.loads(row[2])) if row else None
+
+    def records(self, version: int, state: str | None = None) -> Iterator[tuple[RecordEntry, bytes | None]]:
+        """Every record of a version in task order, with the JSON of its contents."""
+        query = (
+            "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
+            "r.sources, r.error, c.body FROM records AS r LEFT JOIN contents AS c USING (content) "
+            "WHERE r.version = ?"
+        )
+        values: tuple[Any, ...] = (version,)
+        if state is not None:
+            query, values = f"{query} AND r.state = ?", (version, state)
+        with closing(_connect(self.path)) as reader:
+            for row in reader.execute(f"{query} ORDER BY r.task, r.branch", values):
+                keys = [row[7][place : place + 32] for place in range(0, len(row[7]), 32)]
+                verdicts, sources = orjson.loads(row[6]), orjson.loads(row[8])
+                yield RecordEntry(*row[:6], verdicts, keys, sources, row[9]), row[10]
+
+    def measured(self, content: int) -> dict[str, list[Any]]:
+        """What filters measured of these contents, by the filter's number."""
+        row = self._read.execute("SELECT measured FROM contents WHERE content = ?", (content,)).fetchone()
+        found: dict[str, list[Any]] = orjson.loads(row[0]) if row else {}
+        return found
+
+    def usage(self) -> dict[str, int]:
+        """Tokens and requests of this session's answers."""
+        row = self._write.execute(
+            "SELECT count(*), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0) "
+            "FROM completions WHERE session = ?",
+            (self.session,),
+        ).fetchone()
+        return {"input_tokens": row[1], "output_tokens": row[2], "requests": row[0]}
+
+    def flush(self) -> None:
+        """Commit what waits, now. Raises RunError where the disk will not have it."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._thread.submit(self._commit, waiting).result()
+
+    async def keep_flushing(self) -> None:
+        """Commit what waits, four times a second, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(COMMIT_EVERY)
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                await loop.run_in_executor(self._thread, self._commit, waiting)
+
+    def _commit(self, waiting: list[tuple[str, tuple[Any, ...]]]) -> None:
+        by_statement: dict[str, list[tuple[Any, ...]]] = {}
+        for statement, values in waiting:
+            by_statement.setdefault(statement, []).append(values)
+        try:
+            with self._write:
+                for statement, rows in by_statement.items():
+                    self._write.executemany(statement, rows)
+        except sqlite3.OperationalError as error:
+            raise _disk_error(self.path, error) from error
+
+    def close(self) -> None:
+        """Commit what waits and let go of the run."""
+        try:
+            self.flush()
+        finally:
+            self._thread.shutdown()
+            self._read.close()
+            self._write.close()
+            os.close(self._lock)
+
+
+_REQUEST = "INSERT OR IGNORE INTO requests (key, body, session, issued) VALUES (?, ?, ?, ?)"
+_COMPLETION = (
+    "INSERT OR IGNORE INTO completions (key, text, finish_reason, input_tokens, output_tokens, session, arrived) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_FAILURE = "INSERT INTO failures (key, error, final, session, at) VALUES (?, ?, ?, ?, ?)"
+_CONTENT = "INSERT INTO contents (content, sha256, body, measured) VALUES (?, ?, ?, ?)"
+_MEASURED = "UPDATE contents SET measured = ? WHERE content = ?"
+_RECORD = (
+    "INSERT INTO records (version, task, branch, id, content, state, dropped_by, verdicts, requests, sources, "
+    "error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def open_journal(directory: Path, recipe: str) -> Journal:
+    """Open the journal of a run directory, making both where they are not there yet.
+
+    Raises UsageError where the directory holds another recipe's run, something else, or is in use; RunError
+    where it cannot be written.
+    """
+    path = directory / "run.sqlite"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the run directory {directory} cannot be made: {error.strerror}") from None
+    _refuse_network(directory)
+    if not path.exists() and any(entry.name != "run.lock" for entry in directory.iterdir()):
+        raise UsageError(
+            f"{directory} is not empty and holds no run",
+            hint="give another directory with `-o`, or move what is in it",
+        )
+    lock = _lock(directory)
+    try:
+        connection = _connect(path)
+        try:
+            _prepare(connection, directory, recipe)
+        except BaseException:
+            connection.close()
+            raise
+        return Journal(path, connection, lock)
+    except sqlite3.DatabaseError as error:
+        os.close(lock)
+        raise _disk_error(path, error) from error
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _prepare(connection: sqlite3.Connection, directory: Path, recipe: str) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    if not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]:
+        meta = {"schema": str(SCHEMA_VERSION), "recipe": recipe, "created": _now()}
+        rows = "".join(
+            f"INSERT INTO meta VALUES ({_quoted(key)}, {_quoted(value)});" for key, value in meta.items()
+        )
+        connection.executescript(f"BEGIN; {_SCHEMA} {rows} COMMIT;")
+    meta = _meta(connection)
+    if meta.get("schema") != str(SCHEMA_VERSION):
+        raise UsageError(
+            f"{directory} was written by another version of synthgen "
+            f"(journal schema {meta.get('schema')}, this one reads {SCHEMA_VERSION})",
+            hint="run it with that version, or give another directory with `-o`",
+        )
+    if meta["recipe"] != recipe:
+        raise UsageError(
+            f"{directory} holds the run of the recipe {meta['recipe']!r}, not of {recipe!r}",
+            hint="give another directory with `-o`, or give the recipe its old `name:`",
+        )
+
+
+def _meta(connection: sqlite3.Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT key, value FROM meta").fetchall())
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=30, check_same_thread=False)
+
+
+def _lock(directory: Path) -> int:
+    """Hold the run for this process: the system lets go of it when the process ends, however it ends."""
+    handle = os.open(directory / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+        os.close(handle)
+        raise UsageError(
+            f"another process{f' ({holder})' if holder else ''} is running in {directory}",
+            hint="wait for it to end, or give another directory with `-o`",
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    return handle
+
+
+def _refuse_network(directory: Path) -> None:
+    try:
+        mounts = Path("/proc/mounts").read_text()
+    except OSError:
+        return
+    kinds = {fields[1]: fields[2] for line in mounts.splitlines() if len(fields := line.split()) > 2}
+    full = directory.resolve()
+    for folder in (full, *full.parents):
+        kind = kinds.get(str(folder))
+        if kind is not None:
+            if kind in _NETWORK:
+                raise UsageError(
+                    f"{directory} is on a network file system ({kind}), where the journal is not safe",
+                    hint="give a directory on a local disk with `-o`, and copy the dataset afterwards",
+                )
+            return
+
+
+def _disk_error(path: Path, error: sqlite3.Error) -> RunError:
+    text = str(error)
+    if "full" in text:
+        return RunError(
+            f"the disk is full: {path} cannot be written",
+            hint="what was committed is safe; free some space and run the same command again",
+        )
+    if "not a database" in text or "malformed" in text:
+        return RunError(
+            f"{path} is damaged: {text}", hint="restore it from a copy, or give another directory"
+        )
+    return RunError(f"{path} cannot be written: {text}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def entries(rows: Iterable[tuple[RecordEntry, bytes | None]]) -> Iterator[RecordEntry]:
+    """The entries alone."""
+    return (entry for entry, _ in rows)

@@ -1,0 +1,440 @@
+"""A recipe with everything it names found, read and checked: what `validate` proves and `run` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from synthgen import recipe as language
+from synthgen.chain import ChainFilter
+from synthgen.conversation import conversation
+from synthgen.digests import sha256
+from synthgen.errors import Problem, RecipeError
+from synthgen.filter_files import check_params, filter_names, find_filter
+from synthgen.plan import Plan
+from synthgen.project import OutsideProject, Project, find_recipe, project_of, runs_folder, shipped
+from synthgen.prompt import Prompt, PromptFailed, TextTemplate, make_prompt
+from synthgen.recipe import ChoiceSeed, FileSeed, ModelRef, PromptBody, Recipe, Sampling, ValuesSeed
+from synthgen.record import PARTS
+from synthgen.seeds import Drawn, FileRows, Rows, drawn, list_rows
+from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
+
+ATTEMPTS_PER_ROW = 10
+
+
+@dataclass(frozen=True)
+class LoadedStep:
+    """A step with its prompt, its whole sampling and the name of its model."""
+
+    name: str
+    prompt: Prompt
+    sampling: Mapping[str, Any]
+    model: str
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """How a finished branch becomes a row of the dataset."""
+
+    source: str | None
+    messages: Sequence[tuple[str, TextTemplate]]
+    fields: Mapping[str, TextTemplate]
+
+    def make(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The row's fields. Raises PromptFailed or NoConversation."""
+        row: dict[str, Any] = {}
+        if self.source is not None:
+            row["messages"] = conversation(values[self.source])
+        elif self.messages:
+            row["messages"] = [
+                {"role": role, "content": template.render(values)} for role, template in self.messages
+            ]
+        for name, template in self.fields.items():
+            row[name] = template.render(values)
+        return row
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recipe ready to run."""
+
+    recipe: Recipe
+    file: YamlFile
+    project: Project
+    plan: Plan
+    steps: Sequence[LoadedStep]
+    models: Mapping[str, ModelRef]
+    shape: RowShape
+    chain: Sequence[ChainFilter]
+    notices: Sequence[str]
+
+    @property
+    def runs(self) -> Path:
+        """The folder that holds this recipe's runs, each under its recipe's name."""
+        return runs_folder(self.file.path)
+
+    @property
+    def planned(self) -> int | None:
+        """How many tasks there are; None where a target decides."""
+        return self.plan.limit if self.recipe.target is None else None
+
+
+def load(
+    given: str | Path,
+    *,
+    engine: str | None = None,
+    model: str | None = None,
+    base_url: str | None = None,
+    tasks: int | None = None,
+    allow: Sequence[Path] = (),
+) -> Loaded:
+    """Read and check a recipe. The keyword arguments override what it says.
+
+    Raises RecipeError with every problem found, each with its file, line and column, and UsageError where
+    there is no such recipe.
+    """
+    path = find_recipe(str(given))
+    file = read_yaml(path)
+    recipe = _parse(file)
+    if tasks is not None:
+        recipe = recipe.model_copy(update={"tasks": tasks, "target": None, "passes": None})
+    return _Loader(recipe, file, project_of(path, allow)).load(engine, model, base_url)
+
+
+def _parse(file: YamlFile) -> Recipe:
+    if not isinstance(file.data, dict):
+        raise RecipeError([Problem("a recipe is a mapping that begins with `version: 1`", file.path, 1)])
+    try:
+        return Recipe.model_validate(file.data)
+    except ValidationError as error:
+        raise RecipeError(_problems(file, error, Recipe)) from None
+
+
+_PARTS_BY_KEY: Mapping[str, type[BaseModel]] = {
+    "sampling": Sampling,
+    "model": ModelRef,
+    "budget": language.Budget,
+    "output": language.Output,
+    "file": FileSeed,
+    "choice": language.ChoiceSeed,
+    "values": language.ValuesSeed,
+    "inline": PromptBody,
+}
+
+
+def _known_keys(loc: Sequence[str | int], whole: type[BaseModel]) -> list[str]:
+    """The keys that are allowed where an unknown one stood; `loc` is pydantic's."""
+    parent = loc[:-1]
+    if not parent:
+        model = whole
+    elif parent[0] == "models":
+        model = ModelRef
+    elif parent[0] == "steps" and len(parent) == 3:
+        model = language.Step
+    else:
+        model = _PARTS_BY_KEY.get(str(parent[-1]), whole)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _problems(file: YamlFile, error: ValidationError, whole: type[BaseModel]) -> list[Problem]:
+    found = []
+    for item in error.errors():
+        loc, message, hint = item["loc"], item["msg"], None
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key {loc[-1]!r}"
+            hint = did_you_mean(str(loc[-1]), _known_keys(loc, whole))
+            if loc[-1] == "seed" and "sampling" in loc:
+                hint = "each request's seed derives from the recipe's `seed:`"
+        elif item["type"] == "missing":
+            message = f"{_shown(loc[:-1])} needs `{loc[-1]}:`"
+        elif item["type"] == "string_pattern_mismatch":
+            message = f"{item['input']!r} is not a name: 1 to 80 of A-Z a-z 0-9 . _ -"
+        elif item["type"] == "value_error":
+            message = str(item["ctx"]["error"])
+        else:
+            message = f"{_shown(loc)}: {message[0].lower()}{message[1:]}, not {_short(item['input'])}"
+        found.append(file.problem(loc, message, hint))
+    return found
+
+
+def _shown(loc: Sequence[str | int]) -> str:
+    tags = {"file", "choice", "values", "mapping", "name", "inline", "[key]"}
+    parts = [str(part) for place, part in enumerate(loc) if not (place and part in tags)]
+    return "`" + ".".join(parts) + "`" if parts else "the file"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class _Loader:
+    """Collects every problem of one recipe before it gives up."""
+
+    def __init__(self, recipe: Recipe, file: YamlFile, project: Project) -> None:
+        self.recipe = recipe
+        self.file = file
+        self.project = project
+        self.problems: list[Problem] = []
+        self.notices: list[str] = []
+
+    def load(self, engine: str | None, model: str | None, base_url: str | None) -> Loaded:
+        rows, choices = self._seeds()
+        models = self._models(engine, model, base_url)
+        steps = self._steps(models)
+        shape = self._shape()
+        chain = self._chain()
+        if self.problems:
+            raise RecipeError(self.problems)
+        plan = Plan(self.recipe.seed, rows, choices, self._limit(rows))
+        return Loaded(
+            self.recipe, self.file, self.project, plan, steps, models, shape, chain, tuple(self.notices)
+        )
+
+    def _wrong(self, loc: Sequence[str | int], message: str, hint: str | None = None) -> None:
+        self.problems.append(self.file.problem(loc, message, hint))
+
+    def _seeds(self) -> tuple[dict[str, Rows], dict[str, Drawn]]:
+        rows: dict[str, Rows] = {}
+        choices: dict[str, Drawn] = {}
+        for name, spec in self.recipe.seeds.items():
+            if isinstance(spec, ChoiceSeed):
+                choices[name] = drawn(spec)
+            elif isinstance(spec, ValuesSeed):
+                rows[name] = list_rows(spec)
+            elif (found := self._file_rows(name, spec)) is not None:
+                if spec.sample:
+                    choices[name] = Drawn(list(found))
+                else:
+                    rows[name] = found
+        if not self.recipe.seeds and not self.recipe.steps:
+            self._wrong((), "there is nothing to do: the recipe has neither `seeds:` nor `steps:`")
+        elif not rows and self.recipe.tasks is None and self.recipe.target is None and not self.problems:
+            self._wrong((), "nothing says how many: give `tasks:`, `target:` or a seed to go through")
+        return rows, choices
+
+    def _file_rows(self, name: str, spec: FileSeed) -> FileRows | None:
+        loc = ("seeds", name, "path")
+        try:
+            files = self._files(spec.path)
+        except OutsideProject:
+            self._wrong(
+                loc, f"{spec.path} leads out of the project", "allow its folder with `--allow-path FOLDER`"
+            )
+            return None
+        if not files:
+            near = [self.project.relative(path) for path in self._siblings(spec.path)]
+            self._wrong(loc, f"there is no file {spec.path}", did_you_mean(spec.path, near))
+            return None
+        found = FileRows(spec, files, self.project)
+        try:
+            _, skipped = found.scan
+        except RecipeError as error:
+            self.problems.extend(error.problems)
+            return None
+        if skipped:
+            self.notices.append(f"seed {name}: {skipped:,} bad rows are skipped, as `on_bad_row: skip` says")
+        return found
+
+    def _files(self, pattern: str) -> list[Path]:
+        if not any(mark in pattern for mark in "*?["):
+            full = self.project.inside(pattern)
+            if full.is_dir():
+                return sorted(path for path in full.iterdir() if path.is_file())
+            return [full] if full.is_file() else []
+        wished = Path(pattern)
+        base = Path(wished.anchor) if wished.is_absolute() else self.project.root
+        matches = base.glob(str(wished.relative_to(wished.anchor)))
+        return sorted(self.project.inside(str(path)) for path in matches if path.is_file())
+
+    def _siblings(self, pattern: str) -> list[Path]:
+        folder = self.project.inside(str(Path(pattern).parent))
+        return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+    def _limit(self, rows: Mapping[str, Rows]) -> int | None:
+        recipe = self.recipe
+        once = 1
+        for found in rows.values():
+            once *= len(found)
+        if recipe.target is None:
+            return recipe.tasks if recipe.tasks is not None else once
+        limit = recipe.budget.attempts or ATTEMPTS_PER_ROW * recipe.target
+        if recipe.passes is not None:
+            limit = min(limit, recipe.passes * once)
+        return limit
+
+    def _models(self, engine: str | None, model: str | None, base_url: str | None) -> dict[str, ModelRef]:
+        models = dict(self.recipe.models)
+        if self.recipe.model is not None:
+            models[""] = self.recipe.model
+        if model is not None:
+            models[""] = ModelRef(id=model)
+        if "" in models and (engine or base_url):
+            update: dict[str, Any] = {"engine": engine or "openai"}
+            if base_url:
+                update["base_url"] = base_url
+            models[""] = models[""].model_copy(update=update)
+        if self.recipe.steps and not models:
+            self._wrong((), "the recipe has steps but no `model:`", "for example `model: smollm2-135m`")
+        return models
+
+    def _steps(self, models: Mapping[str, ModelRef]) -> list[LoadedStep]:
+        steps = []
+        known = set(self.recipe.seeds)
+        for place, (name, step) in enumerate(self.recipe.named_steps()):
+            loc = ("steps", place, name)
+            if step.model is not None and step.model not in models:
+                self._wrong(
+                    (*loc, "model"),
+                    f"there is no model {step.model!r}",
+                    did_you_mean(step.model, filter_out(models)),
+                )
+            elif step.model is None and "" not in models and models:
+                self._wrong(loc, "the recipe has no `model:`, so this step must name one of `models:`")
+            prompt = self._prompt((*loc, "prompt"), step.prompt, known)
+            if prompt is not None:
+                sampling = step.sampling.over(self.recipe.sampling).settings()
+                steps.append(LoadedStep(name, prompt, sampling, step.model or ""))
+            known.add(name)
+        return steps
+
+    def _prompt(self, loc: tuple[str | int, ...], given: str | PromptBody, known: set[str]) -> Prompt | None:
+        if isinstance(given, PromptBody):
+            raw = given.model_dump_json(exclude_none=True).encode()
+            prompt = make_prompt("inline", given.turns(), given.output, raw)
+            self._check_turns(self.file, loc, prompt, given, known)
+            self._check_output(self.file, (*loc, "output"), given.output)
+            return prompt
+        path = self.project.find("prompts", f"{given}.yaml")
+        if path is None or "/" in given:
+            self._wrong(
+                loc,
+                f"there is no prompt {given!r}",
+                did_you_mean(given, self.project.names("prompts", ".yaml")),
+            )
+            return None
+        try:
+            file = read_yaml(path)
+            body = PromptBody.model_validate(file.data)
+        except RecipeError as error:
+            self.problems.extend(error.problems)
+            return None
+        except ValidationError as error:
+            self.problems.extend(_problems(file, error, PromptBody))
+            return None
+        prompt = make_prompt(given, body.turns(), body.output, file.text.encode(), path)
+        self._check_turns(file, (), prompt, body, known)
+        self._check_output(file, ("output",), body.output)
+        return prompt
+
+    def _check_turns(
+        self, file: YamlFile, loc: tuple[str | int, ...], prompt: Prompt, body: PromptBody, known: set[str]
+    ) -> None:
+        for place, (role, template) in enumerate(prompt.turns):
+            where = (*loc, role) if body.messages is None else (*loc, "messages", place, role)
+            self._check_template(file, where, template, known)
+
+    def _check_template(
+        self, file: YamlFile, loc: Sequence[str | int], template: TextTemplate, known: set[str]
+    ) -> None:
+        line, column = file.position(loc)
+        lines = file.text.splitlines()
+        first = template.source.splitlines()[0] if template.source else ""
+        offset = 0 if line <= len(lines) and first and first in lines[line - 1] else 1
+        try:
+            names = template.names()
+        except PromptFailed as error:
+            at = line + offset + error.line - 1 if error.line else line
+            self.problems.append(Problem(str(error), file.path, at, column))
+            return
+        for name in sorted(names - known):
+            at = line + offset + template.line_of(name) - 1
+            hint = did_you_mean(name, known)
+            self.problems.append(
+                Problem(f"the template uses {name!r}, which is not defined here", file.path, at, column, hint)
+            )
+
+    def _check_output(
+        self, file: YamlFile, loc: Sequence[str | int], schema: Mapping[str, Any] | None
+    ) -> None:
+        if schema is None:
+            return
+        from jsonschema import Draft202012Validator, SchemaError
+
+        try:
+            Draft202012Validator.check_schema(dict(schema))
+        except SchemaError as error:
+            where = (*loc, *error.absolute_path)
+            self.problems.append(file.problem(where, f"not a JSON schema: {error.message}"))
+
+    def _shape(self) -> RowShape:
+        record = self.recipe.record
+        known = {*self.recipe.seeds, *(name for name, _ in self.recipe.named_steps())}
+        if record.from_ is not None and record.from_ not in known:
+            self._wrong(
+                ("record", "from"), f"there is no field {record.from_!r}", did_you_mean(record.from_, known)
+            )
+        messages = []
+        for place, message in enumerate(record.messages or []):
+            role, source = next(iter(message.items()))
+            template = TextTemplate(source)
+            self._check_template(self.file, ("record", "messages", place, role), template, known)
+            messages.append((role, template))
+        fields = {}
+        for name, source in record.fields.items():
+            fields[name] = TextTemplate(source)
+            self._check_template(self.file, ("record", name), fields[name], known)
+        return RowShape(record.from_, messages, fields)
+
+    def _chain(self) -> list[ChainFilter]:
+        chain = []
+        fields = {
+            *self.recipe.seeds,
+            *(name for name, _ in self.recipe.named_steps()),
+            *self.recipe.record.fields,
+        }
+        for place, (name, use) in enumerate(self.recipe.filter_uses()):
+            loc = ("filters", place, name)
+            try:
+                found = find_filter(name, self.project)
+            except RecipeError as error:
+                self.problems.extend(error.problems)
+                continue
+            if found is None:
+                self._wrong(
+                    loc, f"there is no filter {name!r}", did_you_mean(name, filter_names(self.project))
+                )
+                continue
+            if found.origin == "project" and (shipped("filters") / f"{name}.py").is_file():
+                self.notices.append(f"filter {name}: the project's own takes the place of the shipped one")
+            for key, message, hint in check_params(found.definition, use.params):
+                self._wrong((*loc, key), message, hint)
+            link = ChainFilter.of_recipe(found, use)
+            if link.of not in PARTS and link.of not in fields:
+                self._wrong(
+                    (*loc, "of"),
+                    f"there is no field {link.of!r} to measure",
+                    did_you_mean(link.of, {*fields, *PARTS}),
+                )
+            if link.min is None and link.max is None:
+                self._wrong(loc, f"filter {name} has no bound; give it `min:` or `max:`")
+            elif link.min is not None and link.max is not None and link.min > link.max:
+                self._wrong(
+                    (*loc, "min"), f"min ({link.min:g}) is above max ({link.max:g}), so nothing could pass"
+                )
+            chain.append(link)
+        return chain
+
+
+def filter_out(models: Mapping[str, ModelRef]) -> list[str]:
+    """Names of models that a step can name."""
+    return [name for name in models if name]
+
+
+def recipe_sha256(loaded: Loaded) -> str:
+    """Digest of the recipe's bytes."""
+    return sha256(loaded.file.text.encode())

@@ -1,0 +1,136 @@
+"""Prompts: templates rendered in a sandbox, one a message, so that no seed text can open a message."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta
+from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+MAX_RENDERED = 1_000_000
+_FILTERS = (
+    "abs batch capitalize count d default dictsort escape e filesizeformat first float format groupby "
+    "indent int items join last length list lower map max min pprint reject rejectattr replace reverse "
+    "round select selectattr slice sort string striptags sum title tojson trim truncate unique upper "
+    "urlencode wordcount wordwrap"
+).split()
+
+
+class PromptFailed(Exception):
+    """A template cannot be read, or cannot be rendered with these values. `line` counts from 1."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja without globals, with an allowlist of filters, and without operators that make bombs."""
+
+    intercepted_binops = frozenset(["*", "**", "%"])
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        numbers = isinstance(left, int | float) and isinstance(right, int | float)
+        if not numbers and operator != "%":
+            raise SecurityError(f"{operator} is for numbers alone")
+        if operator == "**" and (abs(left) > 10**6 or abs(right) > 64):
+            raise SecurityError("the power is too large")
+        if operator == "%" and isinstance(left, str):
+            raise SecurityError("% formatting is not allowed; use {{ }}")
+        return super().call_binop(context, operator, left, right)
+
+
+def _make_environment() -> _Sandbox:
+    env = _Sandbox(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+    env.globals.clear()
+    env.filters = {name: env.filters[name] for name in _FILTERS if name in env.filters}
+    return env
+
+
+_ENVIRONMENT = _make_environment()
+
+
+@dataclass(frozen=True)
+class TextTemplate:
+    """One compiled template. Rendered text is stripped of white space at both ends."""
+
+    source: str
+
+    @cached_property
+    def _compiled(self) -> Template:
+        try:
+            return _ENVIRONMENT.from_string(self.source)
+        except TemplateSyntaxError as error:
+            raise PromptFailed(f"not a valid template: {error.message}", error.lineno) from None
+        except (TemplateError, RecursionError) as error:
+            raise PromptFailed(f"not a valid template: {error}") from None
+
+    def names(self) -> set[str]:
+        """The names that the template expects to be given. Raises PromptFailed if it cannot be read."""
+        _ = self._compiled
+        return meta.find_undeclared_variables(_ENVIRONMENT.parse(self.source))
+
+    def line_of(self, name: str) -> int:
+        """The template's line, from 1, on which a name first occurs."""
+        for number, line in enumerate(self.source.splitlines(), 1):
+            if name in line:
+                return number
+        return 1
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """The text. Raises PromptFailed, saying why, where it cannot be rendered."""
+        try:
+            pieces: list[str] = []
+            size = 0
+            for piece in self._compiled.generate(values):
+                pieces.append(piece)
+                size += len(piece)
+                if size > MAX_RENDERED:
+                    raise PromptFailed(f"renders more than {MAX_RENDERED:,} characters")
+        except UndefinedError as error:
+            raise PromptFailed(str(error)) from None
+        except SecurityError as error:
+            raise PromptFailed(f"the template may not do this: {error}") from None
+        except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise PromptFailed(f"cannot be rendered: {error}") from None
+        except (RecursionError, MemoryError, OverflowError) as error:
+            raise PromptFailed(f"cannot be rendered: {type(error).__name__}") from None
+        return "".join(pieces).strip()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt ready to render: its name, its messages' templates, and its answer's JSON schema."""
+
+    name: str
+    turns: Sequence[tuple[str, TextTemplate]]
+    schema: Mapping[str, Any] | None
+    sha256: str
+    file: Path | None = None
+
+    def render(self, values: Mapping[str, Any]) -> list[dict[str, str]]:
+        """The messages, in order. Raises PromptFailed."""
+        messages = []
+        for role, template in self.turns:
+            content = template.render(values)
+            if content or role != "system":
+                messages.append({"role": role, "content": content})
+        return messages
+
+
+def make_prompt(
+    name: str,
+    turns: Sequence[tuple[str, str]],
+    schema: Mapping[str, Any] | None,
+    raw: bytes,
+    file: Path | None = None,
+) -> Prompt:
+    """A prompt from its parts; `raw` is what was read, whose digest names it in the provenance."""
+    digest = hashlib.sha256(raw).hexdigest()
+    return Prompt(name, [(role, TextTemplate(text)) for role, text in turns], schema, digest, file)

@@ -1,0 +1,340 @@
+"""What a recipe may say, as pydantic models: the edge where a person's YAML becomes checked values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
+Role = Literal["system", "user", "assistant"]
+Json = Any
+
+
+class Part(BaseModel):
+    """A part of a recipe: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sampling(Part):
+    """How a completion is sampled, in the names and with the defaults of vLLM's sampling parameters.
+
+    Only `max_tokens` has a default of its own, since vLLM's (16) suits nobody.
+    """
+
+    temperature: float | None = Field(None, ge=0, le=10)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    max_tokens: int | None = Field(None, ge=1)
+    min_tokens: int | None = Field(None, ge=0)
+    stop: str | list[str] | None = None
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0)
+    logit_bias: dict[int, float] | None = None
+    bad_words: list[str] | None = None
+
+    def over(self, base: Sampling) -> Sampling:
+        """These settings where given, the base's elsewhere."""
+        return base.model_copy(update=self.model_dump(exclude_none=True))
+
+    def settings(self) -> dict[str, Json]:
+        """What is set, as plain values, `max_tokens` always among it."""
+        return {"max_tokens": 512, **self.model_dump(exclude_none=True, mode="json")}
+
+
+class ModelRef(Part):
+    """Which model answers, through which engine."""
+
+    engine: Literal["vllm", "openai", "llamacpp"] | None = None
+    id: str = Field(min_length=1)
+    revision: str | None = None
+    base_url: str | None = None
+    options: dict[str, Json] = {}
+    template_args: dict[str, Json] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        return {"id": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _url_where_it_belongs(self) -> ModelRef:
+        if self.base_url and self.engine not in ("openai", None):
+            raise ValueError(f"base_url belongs to engine: openai, not to {self.engine}")
+        return self
+
+
+class FileSeed(Part):
+    """Rows of files: JSONL, JSON, CSV, TSV and Parquet by row, text and Markdown by file."""
+
+    path: str = Field(min_length=1, description="A path or glob beneath the project's root.")
+    field: str | None = Field(None, description="The one field to take; without it, the whole row.")
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "text"] | None = None
+    limit: int | None = Field(None, ge=1, description="Only the first so many rows.")
+    sample: bool = Field(False, description="Draw a row for each task instead of going through all.")
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    licence: str | None = Field(None, description="Of the file, for the provenance of each row.")
+
+
+class ChoiceSeed(Part):
+    """One of several values, drawn anew for each task, by weight where weights are given."""
+
+    choice: list[Json] | dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+
+
+class ValuesSeed(Part):
+    """A list in the recipe, gone through in order; several such seeds make a cross product."""
+
+    values: list[Json] = Field(min_length=1)
+
+
+def _seed_kind(value: Any) -> str:
+    if isinstance(value, ChoiceSeed) or (isinstance(value, Mapping) and "choice" in value):
+        return "choice"
+    if isinstance(value, ValuesSeed) or (isinstance(value, Mapping) and "values" in value):
+        return "values"
+    return "file"
+
+
+def _expand_seed(value: Any) -> Any:
+    return {"values": value} if isinstance(value, list) else value
+
+
+Seed = Annotated[
+    Annotated[FileSeed, Tag("file")]
+    | Annotated[ChoiceSeed, Tag("choice")]
+    | Annotated[ValuesSeed, Tag("values")],
+    Discriminator(_seed_kind),
+]
+
+MessageTemplate = dict[Role, str]
+
+
+class PromptBody(Part):
+    """A prompt: one template a message, and the JSON schema its answer is decoded under, if any."""
+
+    description: str | None = None
+    system: str | None = None
+    user: str | None = None
+    messages: list[MessageTemplate] | None = None
+    output: dict[str, Json] | None = None
+
+    @model_validator(mode="after")
+    def _has_messages(self) -> PromptBody:
+        if (self.user is None) == (self.messages is None):
+            raise ValueError("a prompt has either `user:` (with `system:` if wanted) or `messages:`")
+        if self.messages is not None and self.system is not None:
+            raise ValueError("put the system message into `messages:`, as its first")
+        return self
+
+    @field_validator("messages")
+    @classmethod
+    def _one_role_each(cls, value: list[MessageTemplate] | None) -> list[MessageTemplate] | None:
+        _one_key_each(value, "message")
+        return value
+
+    def turns(self) -> list[tuple[Role, str]]:
+        """Role and template of each message, in order."""
+        if self.messages is not None:
+            return [next(iter(message.items())) for message in self.messages]
+        turns: list[tuple[Role, str]] = [("system", self.system)] if self.system is not None else []
+        assert self.user is not None
+        return [*turns, ("user", self.user)]
+
+
+def _one_key_each(value: Any, what: str) -> None:
+    for item in value or []:
+        if isinstance(item, dict) and len(item) != 1:
+            keys = ", ".join(map(str, item)) or "none"
+            raise ValueError(f"each {what} has one key, but one here has: {keys}")
+
+
+def _prompt_kind(value: Any) -> str:
+    return "name" if isinstance(value, str) else "inline"
+
+
+class Step(Part):
+    """One question to a model; its answer becomes the field that the step is named for."""
+
+    prompt: Annotated[
+        Annotated[str, Tag("name")] | Annotated[PromptBody, Tag("inline")], Discriminator(_prompt_kind)
+    ]
+    model: Name | None = Field(None, description="One of `models:`.")
+    sampling: Sampling = Sampling()
+
+
+class RecordShape(BaseModel):
+    """What a row of the dataset holds: `messages`, or another field's conversation, and any more fields."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    from_: Name | None = Field(None, alias="from")
+    messages: list[MessageTemplate] | None = None
+    __pydantic_extra__: dict[str, str]
+
+    @field_validator("messages")
+    @classmethod
+    def _one_role_each(cls, value: list[MessageTemplate] | None) -> list[MessageTemplate] | None:
+        _one_key_each(value, "message")
+        return value
+
+    @model_validator(mode="after")
+    def _says_something(self) -> RecordShape:
+        if self.from_ is not None and self.messages is not None:
+            raise ValueError("a record has either `from:` or `messages:`, not both")
+        if self.from_ is None and not self.messages and not self.fields:
+            raise ValueError("a record needs `messages:`, `from:` or a field of its own")
+        if "id" in self.fields:
+            raise ValueError("`id` is given by synthgen; call the field something else")
+        return self
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Templates of the fields beside the messages."""
+        return self.__pydantic_extra__ or {}
+
+
+class FilterUse(BaseModel):
+    """One filter in a recipe: its bound, what it looks at, what it does, and its own parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    of: str | None = None
+    min: float | None = None
+    max: float | None = None
+    action: Literal["drop", "flag"] | None = None
+    __pydantic_extra__: dict[str, Json]
+
+    @property
+    def params(self) -> dict[str, Json]:
+        """What is left for the filter itself."""
+        return self.__pydantic_extra__ or {}
+
+
+def _filter_kind(value: Any) -> str:
+    return "name" if isinstance(value, str) else "mapping"
+
+
+def _empty_use(value: Any) -> Any:
+    return {} if value is None else value
+
+
+FilterEntry = Annotated[
+    Annotated[Name, Tag("name")] | Annotated[dict[Name, FilterUse], Tag("mapping")],
+    Discriminator(_filter_kind),
+]
+
+
+class Budget(Part):
+    """How much a run with a target may spend."""
+
+    attempts: int | None = Field(None, ge=1, description="Branches tried at most.")
+
+
+class Output(Part):
+    """Which files a dataset has."""
+
+    formats: list[Literal["parquet", "jsonl"]] = Field(["parquet", "jsonl"], min_length=1)
+    split: dict[Name, Annotated[float, Field(gt=0)]] = {"train": 1.0}
+
+    @field_validator("split")
+    @classmethod
+    def _adds_up(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value or abs(sum(value.values()) - 1) > 1e-6:
+            raise ValueError(f"shares must add up to 1, not to {sum(value.values()):g}")
+        return value
+
+
+class Recipe(Part):
+    """A recipe, checked in itself. What it names outside itself is checked when it is loaded."""
+
+    version: Literal[1]
+    name: Name
+    description: str | None = None
+    seed: int = Field(0, ge=0, lt=2**63)
+    model: ModelRef | None = None
+    models: dict[Name, ModelRef] = {}
+    sampling: Sampling = Sampling()
+    seeds: dict[Name, Annotated[Seed, Field()]] = {}
+    steps: list[dict[Name, Step]] = []
+    record: RecordShape
+    filters: list[FilterEntry] = []
+    target: int | None = Field(None, ge=1)
+    tasks: int | None = Field(None, ge=1)
+    passes: int | None = Field(None, ge=1)
+    budget: Budget = Budget()
+    output: Output = Output()
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _lists_are_values(cls, value: Any) -> Any:
+        return {key: _expand_seed(seed) for key, seed in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _bare_filters(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [
+            {name: _empty_use(use) for name, use in entry.items()} if isinstance(entry, dict) else entry
+            for entry in value
+        ]
+
+    @field_validator("steps", "filters")
+    @classmethod
+    def _one_name_each(cls, value: Any) -> Any:
+        _one_key_each(value, "entry of the list")
+        return value
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Recipe:
+        if self.target is not None and self.tasks is not None:
+            raise ValueError("`target:` counts kept rows and `tasks:` counts tasks: give one of them")
+        if self.passes is not None and self.target is None:
+            raise ValueError(
+                "`passes:` limits how often seeds are used again for a `target:`, and there is none"
+            )
+        if self.budget.attempts is not None and self.target is None:
+            raise ValueError("`budget:` limits what a `target:` may spend, and there is none; use `tasks:`")
+        names = [name for name, _ in self.named_steps()]
+        taken = [name for name in names if name in self.seeds or names.count(name) > 1]
+        if taken:
+            raise ValueError(f"the name {taken[0]!r} is given twice among seeds and steps")
+        if len(self.filter_uses()) != len({name for name, _ in self.filter_uses()}):
+            raise ValueError("a filter is named twice; give it once")
+        return self
+
+    def named_steps(self) -> list[tuple[str, Step]]:
+        """Name and step, in order."""
+        return [next(iter(entry.items())) for entry in self.steps if entry]
+
+    def filter_uses(self) -> list[tuple[str, FilterUse]]:
+        """Name and use of each filter, in order."""
+        return [
+            (entry, FilterUse()) if isinstance(entry, str) else next(iter(entry.items()))
+            for entry in self.filters
+            if entry
+        ]
+
+
+def json_schema() -> dict[str, Json]:
+    """The JSON schema of a recipe, for editors; `recipe.schema.json` beside this file is this, written out."""
+    schema = Recipe.model_json_schema(by_alias=True, mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "synthgen recipe"
+    return schema

@@ -1,0 +1,276 @@
+"""Seeds: the rows of files and lists that tasks go through, and the choices drawn for each."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synthgen.digests import draw, value_digest
+from synthgen.errors import Problem, RecipeError
+from synthgen.project import Project
+from synthgen.recipe import ChoiceSeed, FileSeed, ValuesSeed
+from synthgen.yamlfile import did_you_mean
+
+MAX_ROW_BYTES = 64_000_000
+_FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".md": "text",
+    ".markdown": "text",
+    ".rst": "text",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRow:
+    """One value with its digest and, for a row of a file, where it came from."""
+
+    value: Any
+    digest: bytes
+    source: Mapping[str, Any] | None = None
+
+
+class BadRow(Exception):
+    """A row that cannot be read; `line` counts from 1."""
+
+    def __init__(self, message: str, line: int, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """The rows of a recipe's file seed, read as they are asked for and always in the same order."""
+
+    spec: FileSeed
+    files: Sequence[Path]
+    project: Project
+
+    def __iter__(self) -> Iterator[SeedRow]:
+        """Every row. Raises RecipeError, with file and line, at one that cannot be read."""
+        left = self.spec.limit if self.spec.limit is not None else -1
+        for file in self.files:
+            shown = self.project.relative(file)
+            for line, value in self._rows(file):
+                if left == 0:
+                    return
+                left -= 1
+                digest = value_digest(value)
+                source = {"path": shown, "row": line, "sha256": digest.hex()}
+                if self.spec.licence:
+                    source["licence"] = self.spec.licence
+                yield SeedRow(value, digest, source)
+
+    @cached_property
+    def scan(self) -> tuple[int, int]:
+        """How many rows there are, and how many were skipped as asked. Raises RecipeError on a bad one."""
+        count = sum(1 for _ in self)
+        if not count:
+            named = ", ".join(self.project.relative(file) for file in self.files)
+            raise RecipeError([Problem(f"has no rows: {named}", self.files[0])])
+        if self.spec.on_bad_row == "stop":
+            return count, 0
+        return count, sum(1 for file in self.files for item in self._read(file) if isinstance(item, BadRow))
+
+    def __len__(self) -> int:
+        return self.scan[0]
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each file."""
+        found = {}
+        for file in self.files:
+            with file.open("rb") as handle:
+                found[self.project.relative(file)] = hashlib.file_digest(handle, "sha256").hexdigest()
+        return found
+
+    def _rows(self, file: Path) -> Iterator[tuple[int, Any]]:
+        for item in self._read(file):
+            if isinstance(item, BadRow):
+                if self.spec.on_bad_row == "skip":
+                    continue
+                hint = item.hint or "mend the row, or set `on_bad_row: skip`"
+                raise RecipeError([Problem(str(item), file, item.line, hint=hint)])
+            yield item
+
+    def _read(self, file: Path) -> Iterator[tuple[int, Any] | BadRow]:
+        kind = self.spec.format or _FORMATS.get(file.suffix.lower())
+        if kind is None:
+            raise RecipeError(
+                [Problem(f"its format cannot be told from {file.suffix!r}", file, hint="set `format:`")]
+            )
+        try:
+            for item in _READERS[kind](file, self.project):
+                yield item if isinstance(item, BadRow) else self._take(item)
+        except OSError as error:
+            raise RecipeError([Problem(f"cannot be read: {error.strerror}", file)]) from None
+
+    def _take(self, item: tuple[int, Any]) -> tuple[int, Any] | BadRow:
+        line, row = item
+        if self.spec.field is None:
+            return item
+        if not isinstance(row, dict):
+            return BadRow(f"is not a mapping, so it has no field {self.spec.field!r}", line)
+        if self.spec.field not in row:
+            return BadRow(
+                f"has no field {self.spec.field!r}", line, did_you_mean(self.spec.field, map(str, row))
+            )
+        return line, row[self.spec.field]
+
+
+def _decoded(raw: bytes, line: int) -> str | BadRow:
+    try:
+        return raw.decode("utf-8-sig" if line == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        return BadRow(f"is not UTF-8 (byte {error.start + 1} of the line)", line)
+
+
+def _jsonl(file: Path, _: Project) -> Iterator[tuple[int, Any] | BadRow]:
+    with file.open("rb") as handle:
+        line = 0
+        while raw := handle.readline(MAX_ROW_BYTES + 1):
+            line += 1
+            if len(raw) > MAX_ROW_BYTES:
+                yield BadRow(f"is longer than {MAX_ROW_BYTES:,} bytes", line)
+                return
+            if line == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            if not raw.strip():
+                continue
+            try:
+                yield line, orjson.loads(raw)
+            except orjson.JSONDecodeError as error:
+                text = _decoded(raw, line)
+                torn = "" if raw.endswith(b"\n") else "; the file ends inside it"
+                yield text if isinstance(text, BadRow) else BadRow(f"is not JSON ({error}){torn}", line)
+
+
+def _json(file: Path, _: Project) -> Iterator[tuple[int, Any] | BadRow]:
+    raw = file.read_bytes()
+    try:
+        data = orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError as error:
+        yield BadRow(f"is not JSON: {error}", error.lineno)
+        return
+    if isinstance(data, dict):
+        lists = [value for value in data.values() if isinstance(value, list)]
+        if len(lists) != 1:
+            yield BadRow("is neither a list of rows nor a mapping that holds one", 1)
+            return
+        data = lists[0]
+    if not isinstance(data, list):
+        yield BadRow("is not a list of rows", 1)
+        return
+    yield from enumerate(data, 1)
+
+
+def _csv(file: Path, _: Project, delimiter: str = ",") -> Iterator[tuple[int, Any] | BadRow]:
+    raw = file.read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield BadRow("is not UTF-8", raw[: error.start].count(b"\n") + 1)
+        return
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                count = len(reader.fieldnames or [])
+                yield BadRow(f"does not have the header's {count} columns", reader.line_num)
+            else:
+                yield reader.line_num, dict(row)
+    except csv.Error as error:
+        yield BadRow(f"is not CSV: {error}", reader.line_num)
+
+
+def _tsv(file: Path, project: Project) -> Iterator[tuple[int, Any] | BadRow]:
+    return _csv(file, project, "\t")
+
+
+def _parquet(file: Path, _: Project) -> Iterator[tuple[int, Any] | BadRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as table:
+            number = 0
+            for batch in table.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, orjson.loads(orjson.dumps(row, default=str))
+    except pa.ArrowException as error:
+        yield BadRow(f"is not Parquet: {error}", 1)
+
+
+def _text(file: Path, project: Project) -> Iterator[tuple[int, Any] | BadRow]:
+    raw = file.read_bytes()
+    try:
+        yield 1, {"text": raw.decode("utf-8-sig"), "path": project.relative(file)}
+    except UnicodeDecodeError as error:
+        yield BadRow("is not UTF-8", raw[: error.start].count(b"\n") + 1)
+
+
+_READERS = {"jsonl": _jsonl, "json": _json, "csv": _csv, "tsv": _tsv, "parquet": _parquet, "text": _text}
+
+
+@dataclass(frozen=True)
+class ListRows:
+    """A list in the recipe, as rows."""
+
+    rows: Sequence[SeedRow]
+
+    def __iter__(self) -> Iterator[SeedRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+Rows = FileRows | ListRows
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Values of which one is drawn for each task."""
+
+    rows: Sequence[SeedRow]
+    weights: Sequence[float] | None = None
+
+    @cached_property
+    def _edges(self) -> list[float]:
+        return list(accumulate(self.weights or []))
+
+    def pick(self, seed: int, field: str, task: bytes, repeat: int) -> SeedRow:
+        """The row for this task: the same whenever and wherever it is asked for."""
+        number = draw(seed, field, task, repeat)
+        if self.weights is None:
+            return self.rows[int(number * len(self.rows))]
+        place = bisect_right(self._edges, number * self._edges[-1])
+        return self.rows[min(place, len(self.rows) - 1)]
+
+
+def list_rows(spec: ValuesSeed) -> ListRows:
+    """The rows of a list in the recipe."""
+    return ListRows([SeedRow(value, value_digest(value)) for value in spec.values])
+
+
+def drawn(spec: ChoiceSeed) -> Drawn:
+    """The choices of a recipe."""
+    values = list(spec.choice)
+    weights = list(spec.choice.values()) if isinstance(spec.choice, dict) else None
+    return Drawn([SeedRow(value, value_digest(value)) for value in values], weights)
