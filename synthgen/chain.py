@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-import orjson
-
 from synthgen.digests import canonical, sha256
 from synthgen.filter_files import FoundFilter
 from synthgen.measure import Action, FilterDefinition, FilterFailed, Measurement, RecordMeasure, RunMeasure
@@ -96,13 +94,15 @@ class Measuring:
         return made if isinstance(made, RecordMeasure) else None
 
     def measure(
-        self, ids: Sequence[str], bodies: Sequence[bytes], known: Sequence[frozenset[str]]
+        self, ids: Sequence[str], contents: Sequence[Any], known: Sequence[Sequence[str]]
     ) -> Measured:
-        """Measure records that came as the JSON of their contents; what is known already is passed over.
+        """Measure records, given by id and parsed contents; what is known already is passed over.
 
         A result that is a string is the error of a filter that failed on that record.
         """
-        records = [record_of(id, body) for id, body in zip(ids, bodies, strict=True)]
+        records = [
+            Record(id, content["fields"], content["row"]) for id, content in zip(ids, contents, strict=True)
+        ]
         results: list[dict[str, Measurement | str]] = [{} for _ in records]
         features: list[dict[str, bytes]] = [{} for _ in records]
         for link, filter in self._record:
@@ -146,9 +146,3 @@ def _features(
         if len(records) == 1:
             return [FilterFailed(link.name, records[0].id, error)]
         return [feature for record in records for feature in _features(link, compare, [record])]
-
-
-def record_of(id: str, body: bytes) -> Record:
-    """The record whose contents were stored as `body`."""
-    content = orjson.loads(body)
-    return Record(id, content["fields"], content["row"])

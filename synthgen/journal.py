@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -56,29 +56,21 @@ CREATE INDEX failures_key ON failures (key);
 CREATE TABLE filters (
     filter INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, description TEXT NOT NULL);
 CREATE TABLE contents (
-    content INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, body BLOB NOT NULL, measured TEXT NOT NULL);
+    sha256 BLOB PRIMARY KEY, body BLOB NOT NULL, measured TEXT NOT NULL);
 CREATE TABLE versions (
     version INTEGER PRIMARY KEY, command TEXT NOT NULL, fingerprint TEXT NOT NULL, started TEXT NOT NULL,
     finished TEXT, summary TEXT);
 CREATE TABLE records (
     version INTEGER NOT NULL, task INTEGER NOT NULL, branch TEXT NOT NULL, id TEXT NOT NULL,
-    content INTEGER, state TEXT NOT NULL CHECK (state IN ('kept', 'dropped', 'failed')),
+    content BLOB, state TEXT NOT NULL CHECK (state IN ('kept', 'dropped', 'failed')),
     dropped_by TEXT, verdicts TEXT NOT NULL, requests BLOB NOT NULL, sources TEXT NOT NULL, error TEXT,
     PRIMARY KEY (version, task, branch)) WITHOUT ROWID;
 CREATE INDEX records_id ON records (id);
 CREATE VIEW measurements AS
-    SELECT contents.content, hex(contents.sha256) AS sha256, filters.name AS filter,
+    SELECT lower(hex(contents.sha256)) AS content, filters.name AS filter,
            json_extract(item.value, '$[0]') AS value, json_extract(item.value, '$[1]') AS detail
     FROM contents, json_each(contents.measured) AS item JOIN filters ON filters.filter = item.key;
 """
-
-
-@dataclass(frozen=True, slots=True)
-class StoredContent:
-    """A record's contents as stored, with what filters measured of it, by the filter's number."""
-
-    content: int
-    measured: Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +80,7 @@ class RecordEntry:
     task: int
     branch: str
     id: str
-    content: int | None
+    content: bytes | None
     state: str
     dropped_by: str | None
     verdicts: Mapping[str, Any]
@@ -107,11 +99,10 @@ class Journal:
         self._lock = lock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._waiting: list[tuple[str, tuple[Any, ...]]] = []
-        self._next_content = self._read.execute("SELECT max(content) FROM contents").fetchone()[0] or 0
         self.session = 0
         self.had_answers = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM completions)").fetchone()[0])
         self.had_failures = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
-        self.had_contents = self._next_content > 0
+        self.had_contents = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM contents)").fetchone()[0])
 
     def begin_session(self, command: str, environment: Mapping[str, Any]) -> None:
         """Note that a process has begun to write."""
@@ -176,25 +167,16 @@ class Journal:
             self._write.execute("UPDATE failures SET final = 0")
         self.had_failures = False
 
-    def stored_content(self, sha256: bytes) -> StoredContent | None:
-        """A record's contents and measurements, if they are stored."""
+    def stored_measurements(self, content: bytes) -> dict[str, list[Any]] | None:
+        """What filters measured of these contents, by the filter's number; None if they are not stored."""
         if not self.had_contents:
             return None
-        row = self._read.execute(
-            "SELECT content, measured FROM contents WHERE sha256 = ?", (sha256,)
-        ).fetchone()
-        return StoredContent(row[0], orjson.loads(row[1])) if row else None
+        row = self._read.execute("SELECT measured FROM contents WHERE sha256 = ?", (content,)).fetchone()
+        return orjson.loads(row[0]) if row else None
 
-    def add_content(self, sha256: bytes, body: bytes, measured: Mapping[str, Any]) -> int:
-        """Store a record's contents with its measurements; gives the number it is known by."""
-        self._next_content += 1
-        values = (self._next_content, sha256, body, orjson.dumps(measured).decode())
-        self._waiting.append((_CONTENT, values))
-        return self._next_content
-
-    def add_measured(self, content: int, measured: Mapping[str, Any]) -> None:
-        """Store all measurements of contents that are stored already."""
-        self._waiting.append((_MEASURED, (orjson.dumps(measured).decode(), content)))
+    def add_content(self, content: bytes, body: bytes, measured: Mapping[str, Any]) -> None:
+        """Store a record's contents, under their SHA-256, with all that was measured of them."""
+        self._waiting.append((_CONTENT, (content, body, orjson.dumps(measured).decode())))
 
     def filter_number(self, key: str, name: str, description: Mapping[str, Any]) -> str:
         """The number under which a filter's measurements are stored."""
@@ -259,7 +241,7 @@ class Journal:
         """Every record of a version in task order, with the JSON of its contents."""
         query = (
             "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
-            "r.sources, r.error, c.body FROM records AS r LEFT JOIN contents AS c USING (content) "
+            "r.sources, r.error, c.body FROM records AS r LEFT JOIN contents AS c ON c.sha256 = r.content "
             "WHERE r.version = ?"
         )
         values: tuple[Any, ...] = (version,)
@@ -267,15 +249,24 @@ class Journal:
             query, values = f"{query} AND r.state = ?", (version, state)
         with closing(_connect(self.path)) as reader:
             for row in reader.execute(f"{query} ORDER BY r.task, r.branch", values):
-                keys = [row[7][place : place + 32] for place in range(0, len(row[7]), 32)]
-                verdicts, sources = orjson.loads(row[6]), orjson.loads(row[8])
-                yield RecordEntry(*row[:6], verdicts, keys, sources, row[9]), row[10]
-
-    def measured(self, content: int) -> dict[str, list[Any]]:
-        """What filters measured of these contents, by the filter's number."""
-        row = self._read.execute("SELECT measured FROM contents WHERE content = ?", (content,)).fetchone()
-        found: dict[str, list[Any]] = orjson.loads(row[0]) if row else {}
-        return found
+                task, branch, id, content, of_state, dropped_by, verdicts, requests, sources, error, body = (
+                    row
+                )
+                yield (
+                    RecordEntry(
+                        task=task,
+                        branch=branch,
+                        id=id,
+                        content=content,
+                        state=of_state,
+                        dropped_by=dropped_by,
+                        verdicts=orjson.loads(verdicts),
+                        requests=[requests[place : place + 32] for place in range(0, len(requests), 32)],
+                        sources=orjson.loads(sources),
+                        error=error,
+                    ),
+                    body,
+                )
 
     def usage(self) -> dict[str, int]:
         """Tokens and requests of this session's answers."""
@@ -329,8 +320,10 @@ _COMPLETION = (
     "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _FAILURE = "INSERT INTO failures (key, error, final, session, at) VALUES (?, ?, ?, ?, ?)"
-_CONTENT = "INSERT INTO contents (content, sha256, body, measured) VALUES (?, ?, ?, ?)"
-_MEASURED = "UPDATE contents SET measured = ? WHERE content = ?"
+_CONTENT = (
+    "INSERT INTO contents (sha256, body, measured) VALUES (?, ?, ?) "
+    "ON CONFLICT (sha256) DO UPDATE SET measured = excluded.measured"
+)
 _RECORD = (
     "INSERT INTO records (version, task, branch, id, content, state, dropped_by, verdicts, requests, sources, "
     "error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -457,8 +450,3 @@ def _disk_error(path: Path, error: sqlite3.Error) -> RunError:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def entries(rows: Iterable[tuple[RecordEntry, bytes | None]]) -> Iterator[RecordEntry]:
-    """The entries alone."""
-    return (entry for entry, _ in rows)

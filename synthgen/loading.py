@@ -44,6 +44,12 @@ class RowShape:
     messages: Sequence[tuple[str, TextTemplate]]
     fields: Mapping[str, TextTemplate]
 
+    @property
+    def columns(self) -> list[str]:
+        """The row's fields beside its id, in order."""
+        conversation = ["messages"] if self.source is not None or self.messages else []
+        return [*conversation, *self.fields]
+
     def make(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The row's fields. Raises PromptFailed or NoConversation."""
         row: dict[str, Any] = {}
@@ -70,6 +76,7 @@ class Loaded:
     models: Mapping[str, ModelRef]
     shape: RowShape
     chain: Sequence[ChainFilter]
+    files: Mapping[str, FileRows]
     notices: Sequence[str]
 
     @property
@@ -181,6 +188,7 @@ class _Loader:
         self.project = project
         self.problems: list[Problem] = []
         self.notices: list[str] = []
+        self.files: dict[str, FileRows] = {}
 
     def load(self, engine: str | None, model: str | None, base_url: str | None) -> Loaded:
         rows, choices = self._seeds()
@@ -192,7 +200,16 @@ class _Loader:
             raise RecipeError(self.problems)
         plan = Plan(self.recipe.seed, rows, choices, self._limit(rows))
         return Loaded(
-            self.recipe, self.file, self.project, plan, steps, models, shape, chain, tuple(self.notices)
+            self.recipe,
+            self.file,
+            self.project,
+            plan,
+            steps,
+            models,
+            shape,
+            chain,
+            self.files,
+            tuple(self.notices),
         )
 
     def _wrong(self, loc: Sequence[str | int], message: str, hint: str | None = None) -> None:
@@ -207,6 +224,7 @@ class _Loader:
             elif isinstance(spec, ValuesSeed):
                 rows[name] = list_rows(spec)
             elif (found := self._file_rows(name, spec)) is not None:
+                self.files[name] = found
                 if spec.sample:
                     choices[name] = Drawn(list(found))
                 else:

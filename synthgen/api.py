@@ -1,0 +1,68 @@
+"""The Python interface: `load` a recipe, `run` it. The command line does nothing that is not here."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from synthgen.curate import Judged
+from synthgen.driver import Driver, Progress, RunResult
+from synthgen.engines.base import Engine
+from synthgen.errors import UsageError
+from synthgen.loading import Loaded, load
+
+__all__ = ["load", "run"]
+
+
+def run(
+    recipe: Loaded | str | Path,
+    directory: str | Path | None = None,
+    *,
+    engine: Engine | Mapping[str, Engine] | None = None,
+    cancel: threading.Event | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_record: Callable[[Judged], None] | None = None,
+    retry_failed: bool = False,
+) -> RunResult:
+    """Run a recipe, going on with what the directory holds, and write its dataset.
+
+    `engine` is an engine of the caller's own instead of the one the recipe names, or one for each name in
+    `models:`. `cancel`, once set, stops the run within seconds, losing nothing. `on_record` sees each record
+    as it is judged, in task order. Raises RecipeError, UsageError, RunError or EngineUnreachable.
+    """
+    loaded = recipe if isinstance(recipe, Loaded) else load(recipe)
+    place = Path(directory) if directory is not None else loaded.runs / loaded.recipe.name
+    driver = Driver(
+        loaded,
+        place,
+        engines_for(loaded, engine),
+        cancel=cancel,
+        on_progress=on_progress,
+        on_record=on_record,
+        retry_failed=retry_failed,
+    )
+    return asyncio.run(driver.run())
+
+
+def engines_for(loaded: Loaded, own: Engine | Mapping[str, Engine] | None = None) -> dict[str, Engine]:
+    """One engine for each model that a step uses: the caller's own, or those that the recipe names."""
+    wanted = sorted({step.model for step in loaded.steps})
+    if own is None:
+        from synthgen.engines import open_engines
+
+        return open_engines({name: loaded.models[name] for name in wanted}, _sampling(loaded))
+    if isinstance(own, Mapping):
+        missing = [name for name in wanted if name not in own]
+        if missing:
+            raise UsageError(f"no engine was given for the model {missing[0]!r}")
+        return {name: own[name] for name in wanted}
+    return dict.fromkeys(wanted, own)
+
+
+def _sampling(loaded: Loaded) -> dict[str, Sequence[Mapping[str, object]]]:
+    found: dict[str, list[Mapping[str, object]]] = {}
+    for step in loaded.steps:
+        found.setdefault(step.model, []).append(step.sampling)
+    return dict(found)

@@ -1,0 +1,259 @@
+"""Curation: measures branches in batches, judges them one by one in task order, and counts their fates."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from synthgen.chain import ChainFilter, Measured
+from synthgen.generate import Branch
+from synthgen.journal import Journal, RecordEntry
+from synthgen.measure import Measurement, RecordMeasure, RunMeasure, as_measurement
+from synthgen.workers import Measurer
+
+BATCH = 256
+WAITING = 4096
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many branches came to which end, and by which filter."""
+
+    kept: int = 0
+    dropped: int = 0
+    failed: int = 0
+    by_filter: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> int:
+        """Branches that have come to an end."""
+        return self.kept + self.dropped + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One branch's fate with everything that was measured, for whoever wants to watch."""
+
+    entry: RecordEntry
+    body: bytes | None
+
+
+class Curation:
+    """The filters of a recipe at work on a stream of branches, up to the cut where there is a target."""
+
+    def __init__(
+        self,
+        chain: Sequence[ChainFilter],
+        measurer: Measurer,
+        journal: Journal,
+        version: int,
+        target: int | None,
+    ) -> None:
+        self.counts = Counts(by_filter={link.name: {"dropped": 0, "flagged": 0} for link in chain})
+        self._chain = chain
+        self._measurer = measurer
+        self._journal = journal
+        self._version = version
+        self._target = target
+        self._numbers = {
+            link.name: journal.filter_number(link.key, link.name, describe(link)) for link in chain
+        }
+        self._compare: dict[str, RunMeasure] = {}
+        for link in chain:
+            if link.runs and not isinstance(made := link.make(), RecordMeasure):
+                self._compare[link.name] = made
+
+    @property
+    def reached(self) -> bool:
+        """Whether the target is kept."""
+        return self._target is not None and self.counts.kept >= self._target
+
+    async def judge(self, branches: AsyncIterator[Branch]) -> AsyncGenerator[Judged, None]:
+        """Every branch up to the cut, judged, in order.
+
+        Batches are measured side by side and away from the event loop, each as large as has gathered when
+        there is room for it, so that neither speed nor the last few rows wait for a batch to fill.
+        """
+        waiting: deque[Branch] = deque()
+        news, room = asyncio.Event(), asyncio.Event()
+        ended = False
+
+        async def gather() -> None:
+            nonlocal ended
+            try:
+                async for branch in branches:
+                    waiting.append(branch)
+                    news.set()
+                    if len(waiting) >= WAITING:
+                        room.clear()
+                        await room.wait()
+            finally:
+                ended = True
+                news.set()
+
+        gathering = asyncio.create_task(gather())
+        measuring: deque[asyncio.Task[_Batch]] = deque()
+        with ThreadPoolExecutor(self._measurer.parallel, thread_name_prefix="measure") as threads:
+            try:
+                while True:
+                    while waiting and len(measuring) <= self._measurer.parallel:
+                        taken = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
+                        room.set()
+                        measuring.append(asyncio.create_task(self._measure(taken, threads)))
+                    if not measuring:
+                        if ended and not waiting:
+                            break
+                        news.clear()
+                        if not waiting and not ended:
+                            await news.wait()
+                        continue
+                    if not measuring[0].done() and not ended and len(measuring) <= self._measurer.parallel:
+                        news.clear()
+                        wake = asyncio.create_task(news.wait())
+                        await asyncio.wait({measuring[0], wake}, return_when=asyncio.FIRST_COMPLETED)
+                        wake.cancel()
+                        continue
+                    for judged in self._resolve(await measuring.popleft()):
+                        yield judged
+                        if self.reached:
+                            return
+                await gathering
+            finally:
+                for task in (gathering, *measuring):
+                    task.cancel()
+                await asyncio.gather(gathering, *measuring, return_exceptions=True)
+
+    async def _measure(self, branches: list[Branch], threads: ThreadPoolExecutor) -> _Batch:
+        whole = [branch for branch in branches if branch.body is not None]
+        bodies = [branch.body for branch in whole if branch.body is not None]
+        shas = [hashlib.sha256(body).digest() for body in bodies]
+        stored = [self._journal.stored_measurements(sha) for sha in shas]
+        known = [
+            [name for name, number in self._numbers.items() if number in measured] if measured else []
+            for measured in stored
+        ]
+        measured = Measured([], [])
+        if whole:
+            loop = asyncio.get_running_loop()
+            ids = [branch.id for branch in whole]
+            measured = await loop.run_in_executor(threads, self._measurer.measure, ids, bodies, known)
+        return _Batch(branches, shas, stored, measured)
+
+    def _resolve(self, batch: _Batch) -> list[Judged]:
+        judged = []
+        place = 0
+        for branch in batch.branches:
+            if branch.body is None:
+                judged.append(self._enter(branch, None, {}, branch.error))
+            else:
+                results, stored = batch.measured.results[place], batch.stored[place]
+                features, sha = batch.measured.features[place], batch.shas[place]
+                place += 1
+                judged.append(self._one(branch, sha, stored, results, features))
+            if self.reached:
+                break
+        return judged
+
+    def _one(
+        self,
+        branch: Branch,
+        sha: bytes,
+        stored: Mapping[str, list[Any]] | None,
+        results: Mapping[str, Measurement | str],
+        features: Mapping[str, bytes],
+    ) -> Judged:
+        measured = dict(stored or {})
+        found: dict[str, Measurement] = {}
+        error = None
+        for link in self._chain:
+            result = results.get(link.name)
+            if isinstance(result, str):
+                error = error or result
+            elif link.runs:
+                compared = self._compare[link.name].resolve(branch.id, features[link.name])
+                found[link.name] = as_measurement(compared)
+            elif result is not None:
+                found[link.name] = result
+                measured[self._numbers[link.name]] = [result.value, result.detail]
+            else:
+                found[link.name] = Measurement(*measured[self._numbers[link.name]])
+        if stored is None or len(measured) != len(stored):
+            assert branch.body is not None
+            self._journal.add_content(sha, branch.body, measured)
+        judged = self._enter(branch, sha, found, error)
+        if judged.entry.state == "kept":
+            for name, compare in self._compare.items():
+                compare.keep(branch.id, features[name])
+        return judged
+
+    def _enter(
+        self, branch: Branch, sha: bytes | None, found: Mapping[str, Measurement], error: str | None
+    ) -> Judged:
+        state, dropped_by = "kept", None
+        verdicts: dict[str, dict[str, Any]] = {}
+        for link in self._chain:
+            if link.name not in found:
+                continue
+            measurement = found[link.name]
+            verdict = link.judge(measurement.value)
+            verdicts[link.name] = {"value": measurement.value, "verdict": verdict}
+            if measurement.detail:
+                verdicts[link.name]["detail"] = measurement.detail
+            if verdict == "flag":
+                self.counts.by_filter[link.name]["flagged"] += 1
+            elif verdict == "fail" and error is None:
+                error = f"filter {link.name} could not measure: {(measurement.detail or {}).get('reason')}"
+            elif verdict == "drop" and dropped_by is None:
+                dropped_by = link.name
+        if error is not None:
+            state, dropped_by = "failed", None
+            self.counts.failed += 1
+        elif dropped_by is not None:
+            state = "dropped"
+            self.counts.dropped += 1
+            self.counts.by_filter[dropped_by]["dropped"] += 1
+        else:
+            self.counts.kept += 1
+        entry = RecordEntry(
+            task=branch.task,
+            branch=branch.path,
+            id=branch.id,
+            content=sha,
+            state=state,
+            dropped_by=dropped_by,
+            verdicts=verdicts,
+            requests=branch.requests,
+            sources=branch.sources,
+            error=error,
+        )
+        self._journal.add_record(self._version, entry)
+        return Judged(entry, branch.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    branches: list[Branch]
+    shas: list[bytes]
+    stored: list[dict[str, list[Any]] | None]
+    measured: Measured
+
+
+def describe(link: ChainFilter) -> dict[str, Any]:
+    """What the journal and the lock say of a filter."""
+    return {
+        "name": link.name,
+        "origin": link.origin,
+        "of": link.of,
+        "min": link.min,
+        "max": link.max,
+        "action": link.action,
+        "params": orjson.loads(orjson.dumps(link.params)),
+        "code_sha256": link.definition.code_sha256(),
+    }

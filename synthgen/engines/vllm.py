@@ -1,0 +1,255 @@
+"""The `vllm` engine: vLLM in this process, on a GPU or a CPU, with continuous batching."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import multiprocessing
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
+from synthgen.engines.leash import Leash, end_tree
+from synthgen.engines.vllm_setup import (
+    check_options,
+    check_sampling,
+    engine_arguments,
+    environment,
+    unreachable,
+)
+from synthgen.errors import EngineUnreachable, UsageError
+
+_starting = threading.Lock()  # vLLM is told much through the environment, of which there is one
+
+
+class VllmEngine:
+    """vLLM's asynchronous engine over one model: a local directory, or a hub id with a revision.
+
+    `options` are vLLM's engine arguments, `template_args` go to the chat template. Raises `UsageError`
+    for an option that vLLM does not have or that a recipe may not set. Images are not covered.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        identity: ModelIdentity,
+        *,
+        options: Mapping[str, Any] | None = None,
+        template_args: Mapping[str, Any] | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.identity = identity
+        self._path = path
+        self._options = check_options(options or {})
+        self._template_args = dict(template_args or {})
+        self._revision = revision
+        self.slots = _slots(int(self._options.get("max_num_seqs", 256)))
+        self._llm: Any = None
+        self._ids = itertools.count()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._closed = asyncio.Event()
+        self._leash: Leash | None = None
+        self._children: dict[int, multiprocessing.process.BaseProcess] = {}
+        # A tokenizer is not safe in two threads at once; one keeps it off the event loop.
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
+
+    async def start(self) -> None:
+        """Load the model. Raises `EngineUnreachable`, with vLLM's own reason, where it cannot be."""
+        self._leash = Leash()
+        outcome: list[BaseException | Any] = []
+        thread = threading.Thread(target=self._load, args=(outcome,), daemon=True, name="vllm-start")
+        thread.start()
+        try:
+            while thread.is_alive():
+                self._hold_children()
+                await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            self._closed.set()
+            while thread.is_alive():  # vLLM gives up as soon as the processes it started are gone
+                self._hold_children()
+                end_tree(list(self._children))
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.05)
+            await self.close()
+            raise
+        if isinstance(outcome[0], BaseException):
+            await self.close()
+            raise outcome[0]
+        self._llm = outcome[0]
+        config = self._llm.vllm_config
+        self.slots = _slots(config.scheduler_config.max_num_seqs)
+        self._limit: int = config.model_config.max_model_len
+        self._tokenizer = self._llm.get_tokenizer()
+        self.identity = dataclasses.replace(
+            self.identity, details={**self.identity.details, **_details(config)}
+        )
+        try:
+            await self._tokenize([{"role": "user", "content": "Hello"}])
+        except RequestFailed as error:
+            await self.close()
+            raise EngineUnreachable(
+                f"The chat template of {self.identity.id} cannot be applied: {error}"
+            ) from error
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request.
+
+        Raises `RequestFailed` for one that this model cannot answer (too long, a schema that vLLM cannot
+        decode under), `RequestRetryable` where the engine dropped it, `EngineUnreachable` once it is dead.
+        """
+        if self._llm is None or self._closed.is_set():
+            raise EngineUnreachable("The vLLM engine is not running.")
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            return await self._complete(request)
+        except asyncio.CancelledError:
+            if self._closed.is_set() and task.cancelling():
+                task.uncancel()
+                raise EngineUnreachable("The vLLM engine was closed before it answered.") from None
+            raise
+        finally:
+            self._running.discard(task)
+
+    async def close(self) -> None:
+        """End the engine and its processes, within seconds; may be called at any time, also twice."""
+        self._closed.set()
+        for task in self._running:
+            task.cancel()
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            await asyncio.to_thread(llm.shutdown, timeout=3.0)
+        if self._children:
+            await asyncio.to_thread(end_tree, list(self._children))
+            for child in self._children.values():
+                await asyncio.to_thread(child.join, 5.0)
+            self._children.clear()
+        if self._leash is not None:
+            self._leash.release()
+            self._leash = None
+        self._tokenizing.shutdown(wait=False)
+
+    async def _complete(self, request: Request) -> Completion:
+        from vllm.inputs import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        params = _sampling_params(request)
+        prompt = await self._tokenize(request.messages)
+        if len(prompt) >= self._limit:
+            raise RequestFailed(
+                f"The prompt has {len(prompt)} tokens, and the model's context of {self._limit} "
+                "has to hold the answer too."
+            )
+        final = None
+        try:
+            async for output in self._llm.generate(tokens_input(prompt), params, str(next(self._ids))):
+                final = output
+        except EngineDeadError as error:
+            raise EngineUnreachable("The vLLM engine died while it was answering.") from error
+        except EngineGenerateError as error:
+            raise RequestRetryable(f"vLLM failed on this request: {error.__cause__ or error}") from error
+        except _refusals() as error:
+            raise RequestFailed(f"vLLM refused this request: {error}") from error
+        if final is None or not final.finished:
+            raise RequestRetryable("vLLM ended this request without an answer.")
+        answer = final.outputs[0]
+        if answer.finish_reason in ("abort", "error"):
+            raise RequestRetryable(f"vLLM ended this request early ({answer.finish_reason}).")
+        return Completion(answer.text, str(answer.finish_reason), len(prompt), len(answer.token_ids))
+
+    async def _tokenize(self, messages: Iterable[Mapping[str, Any]]) -> list[int]:
+        def apply() -> list[int]:
+            arguments = {"add_generation_prompt": True, **self._template_args}
+            tokens = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tokenize=True, return_dict=False, **arguments
+            )
+            return list(tokens)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._tokenizing, apply)
+        except Exception as error:  # whatever a template raises, from jinja or by its own hand
+            raise RequestFailed(f"The chat template refuses these messages: {error}") from error
+
+    def _hold_children(self) -> None:
+        for child in multiprocessing.active_children():
+            mine = child.name.startswith(("EngineCore", "VLLM_DP"))
+            if mine and child.pid is not None and child.pid not in self._children:
+                self._children[child.pid] = child
+                if self._leash is not None:
+                    self._leash.hold(child.pid)
+
+    def _load(self, outcome: list[Any]) -> None:
+        """Put the loaded engine, or what went wrong, into `outcome`."""
+        logs = Path(tempfile.mkdtemp(prefix="synthgen-vllm-"))
+        try:
+            with _starting, environment(logs):
+                from vllm.engine.arg_utils import AsyncEngineArgs
+                from vllm.usage.usage_lib import UsageContext
+                from vllm.v1.engine.async_llm import AsyncLLM
+
+                arguments = engine_arguments(self._path, self._revision, self._options)
+                outcome.append(
+                    AsyncLLM.from_engine_args(
+                        # The context of the offline class brings the defaults that are made for throughput.
+                        AsyncEngineArgs(**arguments),
+                        usage_context=UsageContext.LLM_CLASS,
+                    )
+                )
+        except BaseException as error:
+            outcome.append(unreachable(self.identity.id, error, logs))
+        finally:
+            shutil.rmtree(logs, ignore_errors=True)
+
+
+def _slots(sequences: int) -> int:
+    """A batch, and enough waiting behind it that one which ends is followed without a gap."""
+    return sequences + max(1, sequences // 8)
+
+
+def _sampling_params(request: Request) -> Any:
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    schema = request.schema
+    try:
+        check_sampling(request.sampling)
+    except UsageError as error:
+        raise RequestFailed(str(error)) from error
+    try:
+        return SamplingParams.from_optional(
+            **{"max_tokens": None, **request.sampling},  # vLLM's own default is 16
+            seed=request.seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            structured_outputs=None if schema is None else StructuredOutputsParams(json=dict(schema)),
+        )
+    except _refusals() as error:
+        raise RequestFailed(f"vLLM cannot sample like this: {error}") from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a wrong request: an error of its own in newer releases."""
+    from vllm import exceptions
+
+    return (ValueError, TypeError, NotImplementedError, getattr(exceptions, "VLLMClientError", ValueError))
+
+
+def _details(config: Any) -> dict[str, Any]:
+    import torch
+    import vllm
+    from vllm.platforms import current_platform
+
+    return {
+        "vllm": vllm.__version__,
+        "torch": torch.__version__,
+        "device": current_platform.get_device_name(),
+        "dtype": str(config.model_config.dtype).removeprefix("torch."),
+        "context": config.model_config.max_model_len,
+        "sequences": config.scheduler_config.max_num_seqs,
+    }

@@ -1,0 +1,214 @@
+"""How vLLM is set up here: what a recipe may ask of it, its profile on a CPU, its logs, and its failures."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from synthgen.errors import EngineUnreachable, UsageError
+
+# What a recipe may set. Left out is what imports code by its name, reaches files or hosts of its choice, or
+# is not the recipe's to say. A list of what is allowed stays safe when vLLM adds an option.
+OPTIONS = frozenset(
+    {
+        "async_scheduling",
+        "attention_backend",
+        "block_size",
+        "cpu_offload_gb",
+        "data_parallel_size",
+        "disable_cascade_attn",
+        "disable_custom_all_reduce",
+        "dtype",
+        "enable_chunked_prefill",
+        "enable_expert_parallel",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_dtype",
+        "kv_cache_memory_bytes",
+        "language_model_only",
+        "limit_mm_per_prompt",
+        "load_format",
+        "max_cudagraph_capture_size",
+        "max_model_len",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "max_parallel_loading_workers",
+        "optimization_level",
+        "performance_mode",
+        "pipeline_parallel_size",
+        "prefix_caching_hash_algo",
+        "quantization",
+        "scheduling_policy",
+        "seed",
+        "tensor_parallel_size",
+    }
+)
+LOAD_FORMATS = ("safetensors", "mistral")  # the others can fall back to pickled weights
+
+SAMPLING = frozenset(
+    {
+        "allowed_token_ids",
+        "bad_words",
+        "frequency_penalty",
+        "ignore_eos",
+        "include_stop_str_in_output",
+        "logit_bias",
+        "max_tokens",
+        "min_p",
+        "min_tokens",
+        "presence_penalty",
+        "repetition_penalty",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
+        "stop",
+        "stop_token_ids",
+        "temperature",
+        "thinking_token_budget",
+        "top_k",
+        "top_p",
+    }
+)
+
+_GIB = 1 << 30
+_RECORD = "\x1e"  # begins each record in vLLM's log file
+_EXCEPTION = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt): (.+)$", re.MULTILINE)
+_HEARSAY = ("Engine core initialization failed", "WorkerProc initialization failed")
+
+
+def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as they are. Raises `UsageError` for one that a recipe may not set."""
+    if "trust_remote_code" in options:
+        raise UsageError(
+            "vLLM's trust_remote_code cannot be set: it would run code that comes with the model.",
+            hint="Use a model whose architecture vLLM knows.",
+        )
+    _check_names("option of vLLM", options, OPTIONS)
+    if options.get("load_format", "safetensors") not in LOAD_FORMATS:
+        raise UsageError(
+            f"vLLM's load_format is {' or '.join(LOAD_FORMATS)} here, not {options['load_format']!r}: "
+            "other formats can hold pickled code."
+        )
+    return dict(options)
+
+
+def check_sampling(sampling: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for a name that is none of vLLM's sampling parameters, or is set by the engine."""
+    _check_names("sampling parameter", sampling, SAMPLING)
+
+
+def _check_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"{name!r} is no {what} that a recipe can set.",
+                hint=f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(known))}.",
+            )
+
+
+def engine_arguments(path: str, revision: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """vLLM's engine arguments: what was asked for, and on a CPU what keeps it alive and starts it soon."""
+    from vllm.platforms import current_platform
+
+    arguments: dict[str, Any] = {
+        "model": path,
+        "revision": revision,
+        "tokenizer_revision": revision,
+        "trust_remote_code": False,
+        "load_format": "safetensors",
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if current_platform.is_cpu():
+        # A seeded request whose prompt is prefilled in parts kills the engine on a CPU. Without chunks,
+        # vLLM makes room for a prompt of the whole context in one batch.
+        arguments["enable_chunked_prefill"] = False
+        # Compiling takes over a minute and gains a tenth: not what a short run wants.
+        arguments["enforce_eager"] = True
+        told = {"kv_cache_memory_bytes", "gpu_memory_utilization"} & options.keys()
+        if not told and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+            arguments["kv_cache_memory_bytes"] = _cache_bytes()
+    return arguments | dict(options)
+
+
+def _cache_bytes() -> int:
+    """A quarter of the memory that is free, at most 32 GiB; vLLM itself would take nearly all."""
+    import psutil  # type: ignore[import-untyped]
+
+    return int(min(max(psutil.virtual_memory().available // 4, _GIB), 32 * _GIB))
+
+
+@contextlib.contextmanager
+def environment(logs: Path) -> Iterator[None]:
+    """vLLM's settings for the time of its start, where the user has not set them; its logs go beneath `logs`.
+
+    With SYNTHGEN_DEBUG they go to stderr instead.
+    """
+    wanted = {
+        "VLLM_NO_USAGE_STATS": "1",
+        # A fork of a process with threads can hang; and vLLM's own server spawns too.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
+    if os.environ.get("SYNTHGEN_DEBUG"):
+        wanted["VLLM_LOGGING_STREAM"] = "ext://sys.stderr"
+    else:
+        wanted["VLLM_LOGGING_CONFIG_PATH"] = _logging_file(logs)
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _logging_file(logs: Path) -> str:
+    configuration = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"format": _RECORD + "%(levelname)s %(message)s"}},
+        "handlers": {
+            "file": {
+                "class": "logging.FileHandler",
+                "filename": str(logs / "log"),
+                "formatter": "plain",
+                "delay": True,
+            }
+        },
+        "loggers": {"vllm": {"handlers": ["file"], "level": "INFO", "propagate": False}},
+    }
+    file = logs / "logging.json"
+    file.write_text(json.dumps(configuration))
+    return str(file)
+
+
+def unreachable(model: str, error: BaseException, logs: Path) -> EngineUnreachable:
+    """Why vLLM did not start, in its own words: those that its processes logged, else those of `error`."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "vllm":
+        return EngineUnreachable(
+            "vLLM is not installed in this environment.",
+            hint="On a GPU: pip install vllm. On a CPU: scripts/install_vllm_cpu.sh",
+        )
+    with contextlib.suppress(OSError):
+        for record in (logs / "log").read_text(errors="replace").split(_RECORD):
+            said = [text for text in _EXCEPTION.findall(record) if not text.startswith(_HEARSAY)]
+            if record.startswith("ERROR") and said:
+                reason = said[-1]
+                break
+    killed = re.search(r"Failed core proc\(s\): \{.*?: -(\d+)", reason)
+    if killed:
+        reason = f"its process was ended by signal {killed[1]}" + (
+            " (out of memory?)" if killed[1] == "9" else ""
+        )
+    return EngineUnreachable(
+        f"vLLM could not start {model}: {reason}",
+        hint="With SYNTHGEN_DEBUG=1 vLLM's whole log goes to stderr.",
+    )

@@ -1,0 +1,132 @@
+"""A version's files, streamed from the journal: the dataset, its provenance, and what was not kept."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synthgen.chain import ChainFilter
+from synthgen.export.card import card
+from synthgen.export.durable import publish, staging
+from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
+from synthgen.journal import Journal, RecordEntry
+from synthgen.loading import Loaded
+from synthgen.provenance.manifest import write_manifest
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which split a row is in: a function of its id alone, so that it stays there as a dataset grows."""
+
+    shares: Mapping[str, float]
+
+    def of(self, id: str) -> str:
+        """The split's name."""
+        names = list(self.shares)
+        edges = list(accumulate(self.shares.values()))
+        place = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") / 2**64
+        return names[min(bisect_right(edges, place), len(names) - 1)]
+
+
+def write_version(
+    directory: Path, loaded: Loaded, journal: Journal, version: int, lock: bytes, summary: Mapping[str, Any]
+) -> None:
+    """Write all files of a version into `directory`, each complete or not at all. Raises RunError."""
+    with staging(directory) as staged:
+        _write_rows(staged, loaded, journal, version)
+        (staged / "dataset" / "README.md").write_text(card(loaded, summary))
+        (staged / "dataset" / "provenance" / "recipe.lock.yaml").write_bytes(lock)
+        (staged / "recipe.lock.yaml").write_bytes(lock)
+        write_manifest(staged / "dataset", staged / "dataset" / "manifest.json")
+        write_manifest(staged, staged / "manifest.json", leave_out=("dataset",))
+        publish(staged, directory)
+    if not summary["failed"]:
+        (directory / "failed.jsonl").unlink(missing_ok=True)
+
+
+def _write_rows(staged: Path, loaded: Loaded, journal: Journal, version: int) -> None:
+    output = loaded.recipe.output
+    data = staged / "dataset"
+    splits = Splits(output.split)
+    bounds = {link.name: link for link in loaded.chain}
+    with ExitStack() as stack:
+        writers: dict[str, list[RowWriter]] = {}
+        for split in output.split:
+            writers[split] = []
+            if "jsonl" in output.formats:
+                writers[split].append(JsonlWriter(data / f"{split}.jsonl"))
+            if "parquet" in output.formats:
+                writers[split].append(ParquetWriter(data / "data", split, loaded.shape.columns))
+            for writer in writers[split]:
+                stack.callback(writer.close)
+        provenance = {
+            split: stack.enter_context(JsonlWriter(data / "provenance" / f"{split}.jsonl"))
+            for split in output.split
+        }
+        dropped = stack.enter_context(JsonlWriter(staged / "dropped.jsonl"))
+        failed: JsonlWriter | None = None
+        for entry, body in journal.records(version):
+            if entry.state == "failed":
+                if failed is None:
+                    failed = stack.enter_context(JsonlWriter(staged / "failed.jsonl"))
+                failed.write(_failed_row(entry))
+                continue
+            assert body is not None
+            row = {"id": entry.id, **orjson.loads(body)["row"]}
+            if entry.state == "dropped":
+                dropped.write(_dropped_row(row, entry, bounds))
+                continue
+            split = splits.of(entry.id)
+            for writer in writers[split]:
+                writer.write(row)
+            provenance[split].write(_provenance_row(entry))
+
+
+def _dropped_row(
+    row: dict[str, Any], entry: RecordEntry, bounds: Mapping[str, ChainFilter]
+) -> dict[str, Any]:
+    assert entry.dropped_by is not None
+    link, verdict = bounds[entry.dropped_by], entry.verdicts[entry.dropped_by]
+    row["dropped_by"] = {
+        "filter": entry.dropped_by,
+        "value": verdict["value"],
+        "min": link.min,
+        "max": link.max,
+        "detail": verdict.get("detail"),
+    }
+    row["measurements"] = entry.verdicts
+    return row
+
+
+def _failed_row(entry: RecordEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "task": entry.task,
+        "error": entry.error,
+        "requests": [key.hex() for key in entry.requests],
+        "sources": entry.sources,
+    }
+
+
+def _provenance_row(entry: RecordEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "content_sha256": entry.content.hex() if entry.content else None,
+        "sources": entry.sources,
+        "requests": [key.hex() for key in entry.requests],
+        "measurements": entry.verdicts,
+        "synthetic": bool(entry.requests),
+    }
+
+
+def dataset_files(directory: Path) -> Sequence[Path]:
+    """The files of a published dataset, sorted."""
+    return sorted(path for path in (directory / "dataset").rglob("*") if path.is_file())

@@ -1,0 +1,99 @@
+"""Rows into files: JSON Lines and Parquet, streamed, with the same bytes for the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import orjson
+
+ROWS_A_SHARD = 250_000
+ROWS_A_GROUP = 5_000
+
+
+class RowWriter(Protocol):
+    """Takes rows one after the other and leaves complete files."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+
+    def close(self) -> None:
+        """Complete the files."""
+
+
+class JsonlWriter:
+    """One row a line, UTF-8, keys in the order of the row."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("wb")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self._file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._file.close()
+
+    def __enter__(self) -> JsonlWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ParquetWriter:
+    """Shards `<split>-00000-of-0000N.parquet`; `id` and fields are strings, messages a list of structs."""
+
+    def __init__(self, folder: Path, split: str, fields: Sequence[str]) -> None:
+        import pyarrow as pa
+
+        message = pa.struct([("role", pa.string()), ("content", pa.string())])
+        types = {"messages": pa.list_(message)}
+        self._schema = pa.schema([(name, types.get(name, pa.string())) for name in ("id", *fields)])
+        self._folder = folder
+        self._split = split
+        self._group: list[Mapping[str, Any]] = []
+        self._shards: list[Path] = []
+        self._in_shard = 0
+        self._writer: Any = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self._group.append(row)
+        if len(self._group) >= ROWS_A_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            path = self._folder / f".{self._split}-{len(self._shards):05d}.parquet"
+            self._shards.append(path)
+            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", write_page_index=True)
+        self._writer.write_table(pa.Table.from_pylist(self._group, schema=self._schema))
+        self._in_shard += len(self._group)
+        self._group = []
+        if self._in_shard >= ROWS_A_SHARD:
+            self._end_shard()
+
+    def _end_shard(self) -> None:
+        self._writer.close()
+        self._writer = None
+        self._in_shard = 0
+
+    def close(self) -> None:
+        """Complete the files; a split without rows has one file without rows."""
+        if self._group or not self._shards:
+            self._flush()
+        if self._writer is not None:
+            self._end_shard()
+        for number, path in enumerate(self._shards):
+            path.rename(self._folder / f"{self._split}-{number:05d}-of-{len(self._shards):05d}.parquet")

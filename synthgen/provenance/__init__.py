@@ -1,0 +1,1 @@
+"""What proves where a dataset came from: digests and the manifest."""

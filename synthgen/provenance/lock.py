@@ -1,0 +1,67 @@
+"""recipe.lock.yaml: everything that took effect in a run, each input with its digest."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from synthgen import __version__
+from synthgen.curate import describe
+from synthgen.digests import sha256
+from synthgen.engines.base import ModelIdentity
+from synthgen.loading import Loaded
+
+
+def lock(loaded: Loaded, models: Mapping[str, ModelIdentity]) -> dict[str, Any]:
+    """What took effect. Holds no time, no address and no path of this machine."""
+    recipe = loaded.recipe
+    effective = recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    for model in (effective.get("model"), *effective.get("models", {}).values()):
+        if isinstance(model, dict):
+            model.pop("base_url", None)
+    return {
+        "synthgen": __version__,
+        "recipe": effective,
+        "recipe_sha256": sha256(loaded.file.text.encode()),
+        "seeds": {name: {"rows": len(rows), "files": rows.digests()} for name, rows in loaded.files.items()},
+        "prompts": {step.name: _prompt(step.prompt.name, step.prompt.sha256) for step in loaded.steps},
+        "sampling": {step.name: dict(step.sampling) for step in loaded.steps},
+        "models": {name or "default": _model(identity) for name, identity in sorted(models.items())},
+        "filters": [describe(link) for link in loaded.chain],
+    }
+
+
+def _prompt(name: str, digest: str) -> dict[str, str]:
+    return {"name": name, "sha256": digest}
+
+
+def _model(identity: ModelIdentity) -> dict[str, Any]:
+    return {
+        "engine": identity.engine,
+        "id": identity.id,
+        "revision": identity.revision,
+        "weights": identity.weights,
+        "chat_template": identity.chat_template,
+        "details": dict(identity.details),
+    }
+
+
+def fingerprint(locked: Mapping[str, Any]) -> str:
+    """Digest of everything a dataset depends on: two runs with the same one need no second run."""
+    return sha256(orjson.dumps(locked, option=orjson.OPT_SORT_KEYS))
+
+
+def lock_yaml(locked: Mapping[str, Any]) -> bytes:
+    """The lock as YAML."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 110
+    out = io.StringIO()
+    yaml.dump(orjson.loads(orjson.dumps(locked)), out)
+    return out.getvalue().encode()
