@@ -9,7 +9,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -304,7 +304,7 @@ def environment() -> dict[str, Any]:
 
 
 @contextmanager
-def cancel_on(signals: Mapping[int, int], cancel: threading.Event) -> Iterator[list[int]]:
+def cancel_on(signals: Sequence[int], cancel: threading.Event) -> Iterator[list[int]]:
     """Set `cancel` at the first of these signals and raise KeyboardInterrupt at the second.
 
     Gives a list that holds the signals that came.

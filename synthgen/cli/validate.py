@@ -1,0 +1,153 @@
+"""synthgen validate: check a recipe and show what it would do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from synthgen.cli.options import (
+    AllowOption,
+    BaseUrlOption,
+    EngineOption,
+    JsonOption,
+    ModelOption,
+    RecipeArgument,
+    TasksOption,
+    bound,
+    out,
+    out_json,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from synthgen.loading import Loaded
+
+CHARACTERS_A_TOKEN = 4
+SAMPLE = 20
+
+
+def validate(
+    recipe: RecipeArgument,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    tasks: TasksOption = None,
+    allow_path: AllowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a recipe and list what it would do; runs nothing."""
+    from synthgen.loading import load
+
+    loaded = load(
+        recipe, engine=engine, model=model, base_url=base_url, tasks=tasks, allow=tuple(allow_path or ())
+    )
+    plan = describe_plan(loaded)
+    if as_json:
+        out_json(plan)
+    else:
+        _show(loaded, plan)
+
+
+def describe_plan(loaded: Loaded) -> dict[str, Any]:
+    """What the recipe would do: tasks, requests, tokens at most and about, first prompt, filters."""
+    from itertools import islice
+
+    from synthgen.errors import Problem, RecipeError
+    from synthgen.prompt import PromptFailed
+
+    recipe = loaded.recipe
+    sample = list(islice(loaded.plan.tasks(), SAMPLE))
+    later = {step.name: _Later() for step in loaded.steps}
+    first: list[dict[str, str]] = []
+    tokens_in = 0
+    try:
+        for task in sample:
+            values: dict[str, Any] = {**later, **task.values}
+            for step in loaded.steps:
+                messages = step.prompt.render(values)
+                first = first or messages
+                tokens_in += sum(len(message["content"]) for message in messages) // CHARACTERS_A_TOKEN + 10
+    except PromptFailed as error:
+        raise RecipeError([Problem(f"the first tasks do not render: {error}", loaded.file.path)]) from None
+    most = loaded.plan.limit or 0
+    shown = recipe.target if recipe.target is not None else most
+    return {
+        "recipe": recipe.name,
+        "tasks": None if recipe.target is not None else most,
+        "target": recipe.target,
+        "attempts": most if recipe.target is not None else None,
+        "requests": shown * len(loaded.steps),
+        "input_tokens": round(tokens_in / max(len(sample), 1) * shown),
+        "output_tokens_at_most": sum(step.sampling["max_tokens"] for step in loaded.steps) * shown,
+        "seeds": {name: len(rows) for name, rows in loaded.plan.rows.items()}
+        | {name: len(choices.rows) for name, choices in loaded.plan.choices.items()},
+        "steps": [
+            {
+                "name": step.name,
+                "prompt": step.prompt.name,
+                "model": loaded.models[step.model].id,
+                "sampling": dict(step.sampling),
+                "structured": step.prompt.schema is not None,
+            }
+            for step in loaded.steps
+        ],
+        "first_prompt": first,
+        "filters": [
+            {
+                "name": link.name,
+                "origin": link.origin,
+                "of": link.of,
+                "min": link.min,
+                "max": link.max,
+                "action": link.action,
+                "params": dict(link.params),
+            }
+            for link in loaded.chain
+        ],
+        "notices": list(loaded.notices),
+    }
+
+
+class _Later:
+    """Stands for an answer that is not there yet when a prompt is shown: any part of it is another."""
+
+    def __getattr__(self, name: str) -> _Later:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self
+
+    def __str__(self) -> str:
+        return "…"
+
+
+def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
+    out(f"{loaded.file.path} is valid")
+    out("")
+    if plan["target"] is not None:
+        out(f"target   {plan['target']:,} kept rows, from {plan['attempts']:,} attempts at most")
+    else:
+        out(f"tasks    {plan['tasks']:,}")
+    for name, count in plan["seeds"].items():
+        drawn = "to draw from" if name in loaded.plan.choices else "to go through"
+        out(f"seed     {name}: {count:,} {drawn}")
+    for step in plan["steps"]:
+        sampling = ", ".join(f"{key} {value}" for key, value in step["sampling"].items())
+        structured = ", structured" if step["structured"] else ""
+        out(f"step     {step['name']}: prompt {step['prompt']}, {step['model']}, {sampling}{structured}")
+    for link in plan["filters"]:
+        action = "" if link["action"] == "drop" else f", {link['action']}s"
+        origin = "" if link["origin"] == "shipped" else f" ({link['origin']})"
+        out(f"filter   {link['name']}{origin}: {link['of']} {bound(link['min'], link['max'])}{action}")
+    if plan["steps"]:
+        out(
+            f"cost     about {plan['requests']:,} requests, {plan['input_tokens']:,} tokens in, "
+            f"{plan['output_tokens_at_most']:,} out at most"
+            + (" (if every attempt were kept)" if plan["target"] is not None else "")
+        )
+        out("")
+        out("the first prompt:")
+        for message in plan["first_prompt"]:
+            out(f"  [{message['role']}]")
+            for line in plain(message["content"]).splitlines():
+                out(f"    {line}")
+    for notice in plan["notices"]:
+        out(f"note: {notice}")
