@@ -75,7 +75,7 @@ class ChainFilter:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one batch gave: for each record, results by the filter's name and features by the filter's name."""
+    """What one batch gave: for each record, results and features, each by the filter's name."""
 
     results: list[dict[str, Measurement | str]]
     features: list[dict[str, bytes]]

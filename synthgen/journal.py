@@ -51,7 +51,8 @@ CREATE TABLE completions (
     key BLOB PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL, input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL);
 CREATE TABLE failures (
-    key BLOB NOT NULL, error TEXT NOT NULL, final INTEGER NOT NULL, session INTEGER NOT NULL, at REAL NOT NULL);
+    key BLOB NOT NULL, error TEXT NOT NULL, final INTEGER NOT NULL, session INTEGER NOT NULL,
+    at REAL NOT NULL);
 CREATE INDEX failures_key ON failures (key);
 CREATE TABLE filters (
     filter INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, description TEXT NOT NULL);
@@ -316,8 +317,8 @@ class Journal:
 
 _REQUEST = "INSERT OR IGNORE INTO requests (key, body, session, issued) VALUES (?, ?, ?, ?)"
 _COMPLETION = (
-    "INSERT OR IGNORE INTO completions (key, text, finish_reason, input_tokens, output_tokens, session, arrived) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR IGNORE INTO completions "
+    "(key, text, finish_reason, input_tokens, output_tokens, session, arrived) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _FAILURE = "INSERT INTO failures (key, error, final, session, at) VALUES (?, ?, ?, ?, ?)"
 _CONTENT = (
@@ -325,8 +326,8 @@ _CONTENT = (
     "ON CONFLICT (sha256) DO UPDATE SET measured = excluded.measured"
 )
 _RECORD = (
-    "INSERT INTO records (version, task, branch, id, content, state, dropped_by, verdicts, requests, sources, "
-    "error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO records (version, task, branch, id, content, state, dropped_by, verdicts, requests, "
+    "sources, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -368,11 +369,12 @@ def _prepare(connection: sqlite3.Connection, directory: Path, recipe: str) -> No
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     if not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]:
-        meta = {"schema": str(SCHEMA_VERSION), "recipe": recipe, "created": _now()}
-        rows = "".join(
-            f"INSERT INTO meta VALUES ({_quoted(key)}, {_quoted(value)});" for key, value in meta.items()
-        )
-        connection.executescript(f"BEGIN; {_SCHEMA} {rows} COMMIT;")
+        with connection:
+            connection.executescript(f"BEGIN; {_SCHEMA}")
+            connection.executemany(
+                "INSERT INTO meta VALUES (?, ?)",
+                [("schema", str(SCHEMA_VERSION)), ("recipe", recipe), ("created", _now())],
+            )
     meta = _meta(connection)
     if meta.get("schema") != str(SCHEMA_VERSION):
         raise UsageError(
@@ -389,10 +391,6 @@ def _prepare(connection: sqlite3.Connection, directory: Path, recipe: str) -> No
 
 def _meta(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT key, value FROM meta").fetchall())
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _connect(path: Path) -> sqlite3.Connection:

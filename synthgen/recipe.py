@@ -333,7 +333,7 @@ class Recipe(Part):
 
 
 def json_schema() -> dict[str, Json]:
-    """The JSON schema of a recipe, for editors; `recipe.schema.json` beside this file is this, written out."""
+    """The JSON schema of a recipe, for editors: what `recipe.schema.json` beside this file holds."""
     schema = Recipe.model_json_schema(by_alias=True, mode="validation")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "synthgen recipe"

@@ -100,7 +100,6 @@ def _show(loaded: Loaded, judged: Judged, number: int, count: int) -> None:
             continue
         value = "abstains" if verdict["value"] is None else f"{verdict['value']:g}"
         detail = plain(str(verdict["detail"]), 100) if verdict.get("detail") else ""
-        out(
-            f"  {link.name:<12} {value:<10} {bound(link.min, link.max):<14} {verdict['verdict']:<5} {detail}".rstrip()
-        )
+        limits = bound(link.min, link.max)
+        out(f"  {link.name:<12} {value:<10} {limits:<14} {verdict['verdict']:<5} {detail}".rstrip())
     out("")

