@@ -73,7 +73,9 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z'\"])")
 def docstrings(tree: ast.Module, prefix: str) -> Iterator[tuple[str, str]]:
     """Every docstring of a module under its dotted name."""
 
-    def walk(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Iterator[tuple[str, str]]:
+    def walk(
+        node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
+    ) -> Iterator[tuple[str, str]]:
         if doc := ast.get_docstring(node):
             yield name, doc
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
