@@ -9,8 +9,8 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,8 +159,10 @@ class Driver:
         try:
             curation = Curation(self._loaded.chain, measurer, journal, version, self._loaded.recipe.target)
             generation = Generation(self._loaded, self._engines, journal)
-            async with self._started(generation, curation):
+            try:
                 interrupted = await self._generate(journal, generation, curation)
+            finally:
+                await generation.close()
         finally:
             measurer.close()
         journal.flush()
@@ -172,33 +174,8 @@ class Driver:
             journal.finish_version(version, summary)
         return result
 
-    @asynccontextmanager
-    async def _started(self, generation: Generation, curation: Curation) -> AsyncIterator[None]:
-        engines = list({id(engine): engine for engine in self._engines.values()}.values())
-        try:
-            self._report("starting", generation.tally, curation)
-            for engine in engines:
-                await self._unless_cancelled(engine.start())
-            yield
-        finally:
-            for engine in engines:
-                await engine.close()
-
-    async def _unless_cancelled(self, starting: Any) -> None:
-        task = asyncio.ensure_future(starting)
-        while not task.done():
-            await asyncio.wait({task}, timeout=TICK)
-            if self._cancel.is_set() and not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-                return
-        await task
-
     async def _generate(self, journal: Journal, generation: Generation, curation: Curation) -> bool:
         """Judge every branch; True if it was interrupted before the end."""
-        if self._cancel.is_set():
-            return True
         judging = asyncio.create_task(self._judge(generation, curation))
         flushing = asyncio.create_task(journal.keep_flushing())
         stopped_at: float | None = None
@@ -208,12 +185,13 @@ class Driver:
                 if flushing.done():
                     flushing.result()
                 self._look_ahead(generation, curation)
-                self._report("generating", generation.tally, curation)
+                stage = "starting" if generation.starting else "generating"
+                self._report(stage, generation.tally, curation)
                 if self._cancel.is_set():
                     if stopped_at is None:
                         stopped_at = time.monotonic()
                         generation.stop()
-                    elif time.monotonic() - stopped_at > DRAIN_SECONDS:
+                    elif generation.starting or time.monotonic() - stopped_at > DRAIN_SECONDS:
                         judging.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await judging

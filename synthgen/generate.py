@@ -137,6 +137,29 @@ class Generation:
             for step in loaded.steps
         ]
         self._last_progress = time.monotonic()
+        self._starting: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def starting(self) -> bool:
+        """Whether an engine is being started; one is when it is first asked something."""
+        return any(not task.done() for task in self._starting.values())
+
+    async def close(self) -> None:
+        """End every engine, also one that is still starting."""
+        for task in self._starting.values():
+            task.cancel()
+        await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        for engine in self._engines:
+            await engine.close()
+
+    async def _ready(self, engine: Engine) -> None:
+        task = self._starting.get(id(engine))
+        if task is None:
+            task = self._starting[id(engine)] = asyncio.create_task(engine.start())
+        if task.done():
+            task.result()
+        else:
+            await asyncio.shield(task)
 
     def stop(self) -> None:
         """Begin no more tasks; those that are running go on."""
@@ -233,6 +256,7 @@ class Generation:
         request = Request(
             key.hex(), messages, asking.step.sampling, sampling_seed(key), asking.step.prompt.schema
         )
+        await self._ready(asking.engine)
         await asking.slots.take(task.index)
         self.tally.in_flight += 1
         try:

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,7 +107,7 @@ class Journal:
 
     def begin_session(self, command: str, environment: Mapping[str, Any]) -> None:
         """Note that a process has begun to write."""
-        with self._write:
+        with self._writing():
             self.session = (
                 self._write.execute(
                     "INSERT INTO sessions (command, started, environment) VALUES (?, ?, ?)",
@@ -119,7 +119,7 @@ class Journal:
     def end_session(self, outcome: str) -> None:
         """Note how it ended, after writing what waits."""
         self.flush()
-        with self._write:
+        with self._writing():
             self._write.execute(
                 "UPDATE sessions SET ended = ?, outcome = ? WHERE session = ?",
                 (_now(), outcome, self.session),
@@ -164,7 +164,7 @@ class Journal:
 
     def forget_failures(self) -> None:
         """Let every request that was given up be asked again."""
-        with self._write:
+        with self._writing():
             self._write.execute("UPDATE failures SET final = 0")
         self.had_failures = False
 
@@ -181,7 +181,7 @@ class Journal:
 
     def filter_number(self, key: str, name: str, description: Mapping[str, Any]) -> str:
         """The number under which a filter's measurements are stored."""
-        with self._write:
+        with self._writing():
             self._write.execute(
                 "INSERT OR IGNORE INTO filters (key, name, description) VALUES (?, ?, ?)",
                 (key, name, orjson.dumps(description).decode()),
@@ -207,7 +207,7 @@ class Journal:
 
     def begin_version(self, command: str, fingerprint: str) -> int:
         """Begin a version; one that was begun and never finished is begun anew."""
-        with self._write:
+        with self._writing():
             last = self._write.execute(
                 "SELECT version, finished FROM versions ORDER BY version DESC LIMIT 1"
             ).fetchone()
@@ -224,7 +224,7 @@ class Journal:
     def finish_version(self, version: int, summary: Mapping[str, Any]) -> None:
         """Its files are written."""
         self.flush()
-        with self._write:
+        with self._writing():
             self._write.execute(
                 "UPDATE versions SET finished = ?, summary = ? WHERE version = ?",
                 (_now(), orjson.dumps(summary).decode(), version),
@@ -293,12 +293,20 @@ class Journal:
             if waiting:
                 await loop.run_in_executor(self._thread, self._commit, waiting)
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with self._write:
+                yield
+        except sqlite3.DatabaseError as error:
+            raise _disk_error(self.path, error) from error
+
     def _commit(self, waiting: list[tuple[str, tuple[Any, ...]]]) -> None:
         by_statement: dict[str, list[tuple[Any, ...]]] = {}
         for statement, values in waiting:
             by_statement.setdefault(statement, []).append(values)
         try:
-            with self._write:
+            with self._writing():
                 for statement, rows in by_statement.items():
                     self._write.executemany(statement, rows)
         except sqlite3.OperationalError as error:

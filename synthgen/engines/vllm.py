@@ -128,7 +128,7 @@ class VllmEngine:
             task.cancel()
         llm, self._llm = self._llm, None
         if llm is not None:
-            await asyncio.to_thread(llm.shutdown, timeout=3.0)
+            await asyncio.to_thread(llm.shutdown, timeout=20.0)
         if self._children:
             await asyncio.to_thread(end_tree, list(self._children))
             for child in self._children.values():
