@@ -2,9 +2,9 @@
 
     python benchmarks/bench_server.py [--rows 1500 3000 10000 20000] [--concurrency 256] [--rounds 3]
 
-Both ask the same server, in a process of its own, for as many answers at the same concurrency; synthgen has its
-journal, its keys and all default filters on. Two runs of different size give the cost of a row beyond start-up.
-Rounds are interleaved and the median is taken, since a machine's speed drifts. Only ratios travel.
+Both ask the same server, in a process of its own, for as many answers at the same concurrency; synthgen has
+its journal, its keys and all default filters on. Two runs of different size give the cost of a row beyond
+start-up. Rounds are interleaved and the median is taken, since a machine's speed drifts. Only ratios travel.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ def engines_for(loaded: Loaded, own: Engine | Mapping[str, Engine] | None = None
     if own is None:
         from synthgen.engines import open_engines
 
-        return open_engines({name: loaded.models[name] for name in wanted}, _sampling(loaded))
+        return open_engines(
+            {name: loaded.models[name] for name in wanted}, _sampling(loaded), loaded.base_url
+        )
     if isinstance(own, Mapping):
         missing = [name for name in wanted if name not in own]
         if missing:

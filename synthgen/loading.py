@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from synthgen import recipe as language
 from synthgen.chain import ChainFilter
 from synthgen.conversation import conversation
-from synthgen.digests import sha256
-from synthgen.errors import Problem, RecipeError
+from synthgen.digests import canonical, sha256
+from synthgen.errors import Problem, RecipeError, UsageError
 from synthgen.filter_files import check_params, filter_names, find_filter
 from synthgen.plan import Plan
 from synthgen.project import OutsideProject, Project, find_recipe, project_of, runs_folder, shipped
 from synthgen.prompt import Prompt, PromptFailed, TextTemplate, make_prompt
-from synthgen.recipe import ChoiceSeed, FileSeed, ModelRef, PromptBody, Recipe, Sampling, ValuesSeed
+from synthgen.recipe import ChoiceSeed, Engine, FileSeed, ModelRef, PromptBody, Recipe, Sampling, ValuesSeed
 from synthgen.record import PARTS
 from synthgen.seeds import Drawn, FileRows, Rows, drawn, list_rows
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
@@ -78,6 +79,7 @@ class Loaded:
     chain: Sequence[ChainFilter]
     files: Mapping[str, FileRows]
     notices: Sequence[str]
+    base_url: str | None = None
 
     @property
     def runs(self) -> Path:
@@ -126,9 +128,9 @@ _PARTS_BY_KEY: Mapping[str, type[BaseModel]] = {
     "model": ModelRef,
     "budget": language.Budget,
     "output": language.Output,
-    "file": FileSeed,
-    "choice": language.ChoiceSeed,
-    "values": language.ValuesSeed,
+    "a file": FileSeed,
+    "a choice": language.ChoiceSeed,
+    "a list": language.ValuesSeed,
     "inline": PromptBody,
 }
 
@@ -144,7 +146,8 @@ def _known_keys(loc: Sequence[str | int], whole: type[BaseModel]) -> list[str]:
         model = language.Step
     else:
         model = _PARTS_BY_KEY.get(str(parent[-1]), whole)
-    return [field.alias or name for name, field in model.model_fields.items()]
+    kinds = ["choice", "values"] if model is FileSeed else []
+    return [field.alias or name for name, field in model.model_fields.items()] + kinds
 
 
 def _problems(file: YamlFile, error: ValidationError, whole: type[BaseModel]) -> list[Problem]:
@@ -162,14 +165,24 @@ def _problems(file: YamlFile, error: ValidationError, whole: type[BaseModel]) ->
             message = f"{item['input']!r} is not a name: 1 to 80 of A-Z a-z 0-9 . _ -"
         elif item["type"] == "value_error":
             message = str(item["ctx"]["error"])
+            loc = (*loc, *getattr(item["ctx"]["error"], "at", ()))
         else:
             message = f"{_shown(loc)}: {message[0].lower()}{message[1:]}, not {_short(item['input'])}"
+            if item["type"] == "literal_error":
+                hint = _nearest(str(item["input"]), re.findall(r"'(.*?)'", item["ctx"]["expected"]))
+            elif loc[0] == "record" and len(loc) == 2:
+                hint = _nearest(str(loc[1]), ["messages", "from"])
         found.append(file.problem(loc, message, hint))
     return found
 
 
+def _nearest(name: str, known: Sequence[str]) -> str | None:
+    hint = did_you_mean(name, known)
+    return hint if hint is not None and hint.startswith("did") else None
+
+
 def _shown(loc: Sequence[str | int]) -> str:
-    tags = {"file", "choice", "values", "mapping", "name", "inline", "[key]"}
+    tags = {"a file", "a choice", "a list", "mapping", "name", "inline", "[key]"}
     parts = [str(part) for place, part in enumerate(loc) if not (place and part in tags)]
     return "`" + ".".join(parts) + "`" if parts else "the file"
 
@@ -189,8 +202,10 @@ class _Loader:
         self.problems: list[Problem] = []
         self.notices: list[str] = []
         self.files: dict[str, FileRows] = {}
+        self.overridden = False
 
     def load(self, engine: str | None, model: str | None, base_url: str | None) -> Loaded:
+        self.overridden = bool(engine or model or base_url)
         rows, choices = self._seeds()
         models = self._models(engine, model, base_url)
         steps = self._steps(models)
@@ -210,6 +225,7 @@ class _Loader:
             chain,
             self.files,
             tuple(self.notices),
+            base_url,
         )
 
     def _wrong(self, loc: Sequence[str | int], message: str, hint: str | None = None) -> None:
@@ -292,10 +308,20 @@ class _Loader:
         if model is not None:
             models[""] = ModelRef(id=model)
         if "" in models and (engine or base_url):
-            update: dict[str, Any] = {"engine": engine or "openai"}
+            wanted = engine or "openai"
+            if wanted not in get_args(Engine):
+                raise UsageError(
+                    f"there is no engine {wanted!r}", hint=did_you_mean(wanted, get_args(Engine))
+                )
+            update: dict[str, Any] = {"engine": wanted}
+            if wanted != models[""].engine:
+                update["options"] = {}  # they are the other engine's
             if base_url:
                 update["base_url"] = base_url
             models[""] = models[""].model_copy(update=update)
+        for name, ref in models.items():
+            loc = ("models", name) if name else ("model",)
+            self._check_canonical(self.file, (*loc, "template_args"), ref.template_args)
         if self.recipe.steps and not models:
             self._wrong((), "the recipe has steps but no `model:`", "for example `model: smollm2-135m`")
         return models
@@ -316,8 +342,15 @@ class _Loader:
             prompt = self._prompt((*loc, "prompt"), step.prompt, known)
             if prompt is not None:
                 sampling = step.sampling.over(self.recipe.sampling).settings()
+                own = (*loc, "sampling") if step.sampling.model_fields_set else ("sampling",)
+                self._check_canonical(self.file, own, sampling)
                 steps.append(LoadedStep(name, prompt, sampling, step.model or ""))
             known.add(name)
+        if self.overridden and steps and all(step.model for step in steps):
+            self._wrong(
+                ("steps",),
+                "every step names one of `models:`, so --engine, --model and --base-url do nothing",
+            )
         return steps
 
     def _prompt(self, loc: tuple[str | int, ...], given: str | PromptBody, known: set[str]) -> Prompt | None:
@@ -369,6 +402,11 @@ class _Loader:
             at = line + offset + error.line - 1 if error.line else line
             self.problems.append(Problem(str(error), file.path, at, column))
             return
+        forbidden = template.forbidden()
+        if forbidden is not None:
+            at = line + offset + forbidden[1] - 1
+            message = f"the template may not use {forbidden[0]!r}: it leads out of the sandbox"
+            self.problems.append(Problem(message, file.path, at, column))
         for name in sorted(names - known):
             at = line + offset + template.line_of(name) - 1
             hint = did_you_mean(name, known)
@@ -381,6 +419,7 @@ class _Loader:
     ) -> None:
         if schema is None:
             return
+        self._check_canonical(file, loc, dict(schema))
         from jsonschema import Draft202012Validator, SchemaError
 
         try:
@@ -388,6 +427,15 @@ class _Loader:
         except SchemaError as error:
             where = (*loc, *error.absolute_path)
             self.problems.append(file.problem(where, f"not a JSON schema: {error.message}"))
+
+    def _check_canonical(self, file: YamlFile, loc: Sequence[str | int], value: Any) -> None:
+        """Refuse what RFC 8785 cannot write: a whole number of more than 53 bits, above all."""
+        try:
+            canonical(value)
+        except ValueError as error:
+            self.problems.append(
+                file.problem(loc, f"{_shown(loc)} cannot be written as canonical JSON: {error}")
+            )
 
     def _shape(self) -> RowShape:
         record = self.recipe.record
@@ -431,6 +479,7 @@ class _Loader:
                 self.notices.append(f"filter {name}: the project's own takes the place of the shipped one")
             for key, message, hint in check_params(found.definition, use.params):
                 self._wrong((*loc, key), message, hint)
+            self._check_canonical(self.file, loc, dict(use.params))
             link = ChainFilter.of_recipe(found, use)
             if link.of not in PARTS and link.of not in fields:
                 self._wrong(

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -75,6 +75,14 @@ class TextTemplate:
         """The names that the template expects to be given. Raises PromptFailed if it cannot be read."""
         _ = self._compiled
         return meta.find_undeclared_variables(_ENVIRONMENT.parse(self.source))
+
+    def forbidden(self) -> tuple[str, int] | None:
+        """The first private attribute that the template reaches for, which the sandbox refuses; its line."""
+        for node in _ENVIRONMENT.parse(self.source).find_all((nodes.Getattr, nodes.Getitem)):
+            name = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+            if isinstance(name, str) and name.startswith("_"):
+                return name, node.lineno
+        return None
 
     def line_of(self, name: str) -> int:
         """The template's line, from 1, on which a name first occurs."""

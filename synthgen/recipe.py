@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -16,9 +17,20 @@ from pydantic import (
     model_validator,
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
+NAME = re.compile(r"^[A-Za-z0-9._-]{1,80}$")
+RESERVED = ("id", "dropped_by", "measurements")
+Name = Annotated[str, StringConstraints(pattern=NAME.pattern)]
+Engine = Literal["vllm", "openai", "llamacpp"]
 Role = Literal["system", "user", "assistant"]
 Json = Any
+
+
+class Misplaced(ValueError):
+    """A mistake in how parts go together. `at` leads from the part that was checked to the wrong one."""
+
+    def __init__(self, message: str, *at: str | int) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 class Part(BaseModel):
@@ -60,7 +72,7 @@ class Sampling(Part):
 class ModelRef(Part):
     """Which model answers, through which engine."""
 
-    engine: Literal["vllm", "openai", "llamacpp"] | None = None
+    engine: Engine | None = None
     id: str = Field(min_length=1)
     revision: str | None = None
     base_url: str | None = None
@@ -105,10 +117,10 @@ class ValuesSeed(Part):
 
 def _seed_kind(value: Any) -> str:
     if isinstance(value, ChoiceSeed) or (isinstance(value, Mapping) and "choice" in value):
-        return "choice"
+        return "a choice"
     if isinstance(value, ValuesSeed) or (isinstance(value, Mapping) and "values" in value):
-        return "values"
-    return "file"
+        return "a list"
+    return "a file"
 
 
 def _expand_seed(value: Any) -> Any:
@@ -116,9 +128,9 @@ def _expand_seed(value: Any) -> Any:
 
 
 Seed = Annotated[
-    Annotated[FileSeed, Tag("file")]
-    | Annotated[ChoiceSeed, Tag("choice")]
-    | Annotated[ValuesSeed, Tag("values")],
+    Annotated[FileSeed, Tag("a file")]
+    | Annotated[ChoiceSeed, Tag("a choice")]
+    | Annotated[ValuesSeed, Tag("a list")],
     Discriminator(_seed_kind),
 ]
 
@@ -158,10 +170,10 @@ class PromptBody(Part):
 
 
 def _one_key_each(value: Any, what: str) -> None:
-    for item in value or []:
+    for place, item in enumerate(value or []):
         if isinstance(item, dict) and len(item) != 1:
             keys = ", ".join(map(str, item)) or "none"
-            raise ValueError(f"each {what} has one key, but one here has: {keys}")
+            raise Misplaced(f"each {what} has one key, but this one has: {keys}", place)
 
 
 def _prompt_kind(value: Any) -> str:
@@ -196,11 +208,14 @@ class RecordShape(BaseModel):
     @model_validator(mode="after")
     def _says_something(self) -> RecordShape:
         if self.from_ is not None and self.messages is not None:
-            raise ValueError("a record has either `from:` or `messages:`, not both")
+            raise Misplaced("a record has either `from:` or `messages:`, not both", "from")
         if self.from_ is None and not self.messages and not self.fields:
             raise ValueError("a record needs `messages:`, `from:` or a field of its own")
-        if "id" in self.fields:
-            raise ValueError("`id` is given by synthgen; call the field something else")
+        for name in self.fields:
+            if name in RESERVED:
+                raise Misplaced(f"`{name}` is given by synthgen; call the field something else", name)
+            if not NAME.match(name):
+                raise Misplaced(f"{name!r} is not a name: 1 to 80 of A-Z a-z 0-9 . _ -", name)
         return self
 
     @property
@@ -304,19 +319,27 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _makes_sense(self) -> Recipe:
         if self.target is not None and self.tasks is not None:
-            raise ValueError("`target:` counts kept rows and `tasks:` counts tasks: give one of them")
+            raise Misplaced("`target:` counts kept rows and `tasks:` counts tasks: give one of them", "tasks")
         if self.passes is not None and self.target is None:
-            raise ValueError(
-                "`passes:` limits how often seeds are used again for a `target:`, and there is none"
+            raise Misplaced(
+                "`passes:` limits how often seeds are used again for a `target:`, and there is none", "passes"
             )
         if self.budget.attempts is not None and self.target is None:
-            raise ValueError("`budget:` limits what a `target:` may spend, and there is none; use `tasks:`")
-        names = [name for name, _ in self.named_steps()]
-        taken = [name for name in names if name in self.seeds or names.count(name) > 1]
-        if taken:
-            raise ValueError(f"the name {taken[0]!r} is given twice among seeds and steps")
-        if len(self.filter_uses()) != len({name for name, _ in self.filter_uses()}):
-            raise ValueError("a filter is named twice; give it once")
+            raise Misplaced(
+                "`budget:` limits what a `target:` may spend, and there is none; use `tasks:`", "budget"
+            )
+        taken = set(self.seeds)
+        for place, (name, _) in enumerate(self.named_steps()):
+            if name in taken:
+                raise Misplaced(
+                    f"the name {name!r} is given twice among seeds and steps", "steps", place, name
+                )
+            taken.add(name)
+        named: set[str] = set()
+        for place, (name, _) in enumerate(self.filter_uses()):
+            if name in named:
+                raise Misplaced(f"the filter {name} is named twice; give it once", "filters", place, name)
+            named.add(name)
         return self
 
     def named_steps(self) -> list[tuple[str, Step]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from synthgen.errors import Problem, RecipeError
 
 MAX_BYTES = 1_000_000
 MAX_ALIASES = 100
+_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,43 +84,74 @@ def parse_yaml(text: str, path: Path) -> YamlFile:
         raise RecipeError([Problem(f"not valid YAML: {what}", path, *where)]) from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise RecipeError([Problem(f"not valid YAML: {error}", path)]) from None
-    return YamlFile(path, text, _Plain(path).convert(tree), tree)
+    try:
+        return YamlFile(path, text, _Plain(path).convert(tree, 1, 1), tree)
+    except RecursionError:
+        raise RecipeError([Problem("is nested too deeply", path)]) from None
 
 
 class _Plain:
-    """Turns ruamel's round-trip nodes into plain values; refuses tags and aliases beyond measure."""
+    """Turns ruamel's round-trip nodes into plain values; refuses tags, and what JSON cannot hold."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.nodes = 0
 
-    def convert(self, node: Any) -> Any:
+    def convert(self, node: Any, line: int | None = None, column: int | None = None) -> Any:
+        """The plain value of a node that begins at this line and column, from 1."""
         self.nodes += 1
         if self.nodes > MAX_ALIASES * 1000:
             raise RecipeError([Problem("grows too large when its aliases are expanded", self.path)])
         tag = getattr(getattr(node, "tag", None), "value", None)
-        if tag is not None and not str(tag).startswith("tag:yaml.org,2002:"):
-            line = getattr(getattr(node, "lc", None), "line", None)
-            raise RecipeError(
-                [Problem(f"the tag {tag} is not allowed", self.path, None if line is None else line + 1)]
-            )
+        if tag is not None and tag not in _TAGS:
+            raise self._wrong(f"the tag {tag} is not allowed", line, column)
+        if type(node).__name__ == "TaggedScalar":
+            node = node.value
         if isinstance(node, dict):
-            return {self._key(key): self.convert(value) for key, value in node.items()}
+            return {
+                self._key(key, *self._place(node, "key", key)): self.convert(
+                    value, *self._place(node, "key", key)
+                )
+                for key, value in node.items()
+            }
         if isinstance(node, list):
-            return [self.convert(item) for item in node]
+            return [self.convert(item, *self._place(node, "item", at)) for at, item in enumerate(node)]
+        if type(node).__name__ == "ScalarBoolean":
+            return bool(node)
         if isinstance(node, bool) or node is None:
             return node
         for plain in (int, float, str):
             if isinstance(node, plain):
-                return plain(node)
-        if type(node).__name__ == "ScalarBoolean":
-            return bool(node)
+                return self._scalar(plain(node), line, column)
         if type(node).__name__ in ("TimeStamp", "date", "datetime"):
             return str(node)
-        raise RecipeError([Problem(f"holds a {type(node).__name__}, which has no meaning here", self.path)])
+        raise self._wrong(f"holds a {type(node).__name__}, which has no meaning here", line, column)
 
-    def _key(self, key: Any) -> Any:
-        return self.convert(key) if isinstance(key, str | int | float | bool) else str(key)
+    def _scalar(self, value: Any, line: int | None, column: int | None) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._wrong(f"{value} is not a number that JSON can hold", line, column)
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise self._wrong("a whole number here has at most 64 bits", line, column)
+        if isinstance(value, str) and not value.isascii():
+            try:  # YAML's escapes can write one character as two surrogates, as JSON does
+                return value.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                raise self._wrong("holds half of a surrogate pair", line, column) from None
+        return value
+
+    def _key(self, key: Any, line: int | None, column: int | None) -> Any:
+        return self.convert(key, line, column) if isinstance(key, str | int | float | bool) else str(key)
+
+    def _wrong(self, message: str, line: int | None, column: int | None) -> RecipeError:
+        return RecipeError([Problem(message, self.path, line, column)])
+
+    @staticmethod
+    def _place(node: Any, kind: str, at: Any) -> tuple[int | None, int | None]:
+        try:
+            line, column = getattr(node.lc, kind)(at)
+        except (AttributeError, KeyError, TypeError):
+            return None, None
+        return line + 1, column + 1
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

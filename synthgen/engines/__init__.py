@@ -10,7 +10,7 @@ from synthgen.recipe import ModelRef
 
 
 def open_engines(
-    models: Mapping[str, ModelRef], sampling: Mapping[str, Sequence[Mapping[str, Any]]]
+    models: Mapping[str, ModelRef], sampling: Mapping[str, Sequence[Mapping[str, Any]]], base_url: str | None
 ) -> dict[str, Engine]:
     """An engine for each model, two names of one model sharing it. Nothing is loaded or asked yet.
 

@@ -81,10 +81,11 @@ class VllmEngine:
                     await asyncio.sleep(0.05)
             await self.close()
             raise
-        if isinstance(outcome[0], BaseException):
+        result = outcome.pop()
+        if isinstance(result, BaseException):
             await self.close()
-            raise outcome[0]
-        self._llm = outcome[0]
+            raise result
+        self._llm = result
         config = self._llm.vllm_config
         self.slots = _slots(config.scheduler_config.max_num_seqs)
         self._limit: int = config.model_config.max_model_len
@@ -128,7 +129,7 @@ class VllmEngine:
             task.cancel()
         llm, self._llm = self._llm, None
         if llm is not None:
-            await asyncio.to_thread(llm.shutdown, timeout=20.0)
+            await asyncio.to_thread(llm.shutdown, timeout=2.0)
         if self._children:
             await asyncio.to_thread(end_tree, list(self._children))
             for child in self._children.values():

@@ -84,7 +84,7 @@ SAMPLING = frozenset(
 _GIB = 1 << 30
 _RECORD = "\x1e"  # begins each record in vLLM's log file
 _EXCEPTION = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt): (.+)$", re.MULTILINE)
-_HEARSAY = ("Engine core initialization failed", "WorkerProc initialization failed")
+_HEARSAY = ("Engine core initialization failed", "WorkerProc initialization failed", "cancelled")
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,6 +120,7 @@ def _check_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 def engine_arguments(path: str, revision: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """vLLM's engine arguments: what was asked for, and on a CPU what keeps it alive and starts it soon."""
+    from vllm.config import StructuredOutputsConfig
     from vllm.platforms import current_platform
 
     arguments: dict[str, Any] = {
@@ -130,6 +131,8 @@ def engine_arguments(path: str, revision: str | None, options: Mapping[str, Any]
         "load_format": "safetensors",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        # Where a schema allows any whitespace, a small model can go on with it to the end of its budget.
+        "structured_outputs_config": StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True),
     }
     if current_platform.is_cpu():
         # A seeded request whose prompt is prefilled in parts kills the engine on a CPU. Without chunks,
