@@ -24,20 +24,22 @@ def run(
     cancel: threading.Event | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_record: Callable[[Judged], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
     retry_failed: bool = False,
 ) -> RunResult:
     """Run a recipe, going on with what the directory holds, and write its dataset.
 
     `engine` is an engine of the caller's own instead of the one the recipe names, or one for each name in
     `models:`. `cancel`, once set, stops the run within seconds, losing nothing. `on_record` sees each record
-    as it is judged, in task order. Raises RecipeError, UsageError, RunError or EngineUnreachable.
+    as it is judged, in task order; `on_notice` is told when a model is fetched. Raises RecipeError,
+    UsageError, RunError or EngineUnreachable.
     """
     loaded = recipe if isinstance(recipe, Loaded) else load(recipe)
     place = Path(directory) if directory is not None else loaded.runs / loaded.recipe.name
     driver = Driver(
         loaded,
         place,
-        engines_for(loaded, engine),
+        engines_for(loaded, engine, on_notice),
         cancel=cancel,
         on_progress=on_progress,
         on_record=on_record,
@@ -46,14 +48,22 @@ def run(
     return asyncio.run(driver.run())
 
 
-def engines_for(loaded: Loaded, own: Engine | Mapping[str, Engine] | None = None) -> dict[str, Engine]:
+def engines_for(
+    loaded: Loaded,
+    own: Engine | Mapping[str, Engine] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> dict[str, Engine]:
     """One engine for each model that a step uses: the caller's own, or those that the recipe names."""
     wanted = sorted({step.model for step in loaded.steps})
     if own is None:
         from synthgen.engines import open_engines
 
         return open_engines(
-            {name: loaded.models[name] for name in wanted}, _sampling(loaded), loaded.base_url
+            {name: loaded.models[name] for name in wanted},
+            _sampling(loaded),
+            root=loaded.project.root,
+            base_url=loaded.base_url,
+            notify=notify,
         )
     if isinstance(own, Mapping):
         missing = [name for name in wanted if name not in own]

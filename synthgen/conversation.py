@@ -61,9 +61,15 @@ def conversation(row: Any) -> list[dict[str, Any]]:
 def _joined(row: Mapping[str, Any], question: Any, answer: Any) -> list[dict[str, Any]]:
     if isinstance(question, str) and isinstance(answer, str):
         return _pair(row.get("system"), question, answer)
-    before = _messages(question) if isinstance(question, list) else _pair(None, str(question), "")[:1]
-    after = _messages(answer) if isinstance(answer, list) else [{"role": "assistant", "content": str(answer)}]
-    return [*before, *after]
+    return [*_turns("user", question), *_turns("assistant", answer)]
+
+
+def _turns(role: str, value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, list):
+        return _messages(value)
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    raise NoConversation(f"the {role}'s part of prompt and completion is neither text nor messages")
 
 
 def _pair(system: Any, question: str, answer: str) -> list[dict[str, Any]]:

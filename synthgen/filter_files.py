@@ -30,13 +30,13 @@ class FoundFilter:
 def find_filter(name: str, project: Project) -> FoundFilter | None:
     """The filter of that name, the project's own before what ships. Raises RecipeError if it is broken."""
     own = project.root / "filters" / f"{name}.py"
-    if own.is_file() and own.resolve().parent != shipped("filters").resolve():
+    if not name.startswith("_") and own.is_file() and own.resolve().parent != shipped("filters").resolve():
         found = _of_module(load_file(own))
         if name not in found:
             defined = ", ".join(found) or "none; decorate one with @filter"
             raise RecipeError([Problem(f"defines no filter named {name!r} (it defines: {defined})", own)])
         return FoundFilter(found[name], "project")
-    if (shipped("filters") / f"{name}.py").is_file():
+    if not name.startswith("_") and (shipped("filters") / f"{name}.py").is_file():
         module = importlib.import_module(f"synthgen.filters.{name}")
         return FoundFilter(_of_module(module)[name], "shipped")
     return _installed(name)

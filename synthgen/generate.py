@@ -138,6 +138,7 @@ class Generation:
         ]
         self._last_progress = time.monotonic()
         self._starting: dict[int, asyncio.Task[None]] = {}
+        self._asked: dict[bytes, asyncio.Future[Completion]] = {}
 
     @property
     def starting(self) -> bool:
@@ -253,6 +254,26 @@ class Generation:
         given_up = self._journal.stored_failure(key)
         if given_up is not None:
             raise RequestFailed(given_up)
+        if key in self._asked:  # two tasks of equal prompts: one answer, in flight now
+            completion = await asyncio.shield(self._asked[key])
+            self.tally.reused += 1
+            return completion
+        answer = self._asked[key] = asyncio.get_running_loop().create_future()
+        try:
+            completion = await self._ask(asking, task, key, body, messages)
+            answer.set_result(completion)
+        except Exception as error:
+            answer.set_exception(error)
+            answer.exception()  # it is raised here, whether anybody else waits for it or not
+            raise
+        finally:
+            del self._asked[key]
+            answer.cancel()
+        return completion
+
+    async def _ask(
+        self, asking: _Asking, task: Task, key: bytes, body: bytes, messages: Sequence[Mapping[str, Any]]
+    ) -> Completion:
         request = Request(
             key.hex(), messages, asking.step.sampling, sampling_seed(key), asking.step.prompt.schema
         )
@@ -268,7 +289,7 @@ class Generation:
         finally:
             self.tally.in_flight -= 1
             asking.slots.give_back()
-        self._journal.completed(key, completion)
+        completion = self._journal.completed(key, completion)
         self.tally.asked += 1
         self.tally.input_tokens += completion.input_tokens
         self.tally.output_tokens += completion.output_tokens

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ class Journal:
         self._lock = lock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._waiting: list[tuple[str, tuple[Any, ...]]] = []
+        self._fresh: dict[bytes, Completion] = {}
         self.session = 0
         self.had_answers = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM completions)").fetchone()[0])
         self.had_failures = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
@@ -129,8 +131,10 @@ class Journal:
         """A request goes out."""
         self._waiting.append((_REQUEST, (key, body, self.session, time.time())))
 
-    def completed(self, key: bytes, completion: Completion) -> None:
-        """Its answer has arrived; durable within a second."""
+    def completed(self, key: bytes, completion: Completion) -> Completion:
+        """Its answer has arrived; durable within a second. Gives the answer as it is stored."""
+        completion = self._fresh.setdefault(key, replace(completion, text=storable(completion.text)))
+        self.had_answers = True
         values = (
             key,
             completion.text,
@@ -141,15 +145,19 @@ class Journal:
             time.time(),
         )
         self._waiting.append((_COMPLETION, values))
+        return completion
 
     def request_failed(self, key: bytes, error: str, *, final: bool) -> None:
         """A try at it failed; `final` says that it will not be asked again."""
-        self._waiting.append((_FAILURE, (key, error, int(final), self.session, time.time())))
+        self._waiting.append((_FAILURE, (key, storable(error), int(final), self.session, time.time())))
 
     def stored_answer(self, key: bytes) -> Completion | None:
-        """The answer that an earlier session got to this very request."""
+        """The answer that this or an earlier session got to this very request."""
         if not self.had_answers:
             return None
+        fresh = self._fresh.get(key)
+        if fresh is not None:
+            return fresh
         row = self._read.execute(
             "SELECT text, finish_reason, input_tokens, output_tokens FROM completions WHERE key = ?", (key,)
         ).fetchone()
@@ -311,6 +319,8 @@ class Journal:
                     self._write.executemany(statement, rows)
         except sqlite3.OperationalError as error:
             raise _disk_error(self.path, error) from error
+        for values in by_statement.get(_COMPLETION, ()):
+            self._fresh.pop(values[0], None)
 
     def close(self) -> None:
         """Commit what waits and let go of the run."""
@@ -384,6 +394,10 @@ def _prepare(connection: sqlite3.Connection, directory: Path, recipe: str) -> No
                 [("schema", str(SCHEMA_VERSION)), ("recipe", recipe), ("created", _now())],
             )
     meta = _meta(connection)
+    if not meta.keys() >= {"schema", "recipe"}:
+        raise UsageError(
+            f"{directory}/run.sqlite is not a journal of synthgen", hint="give another directory with `-o`"
+        )
     if meta.get("schema") != str(SCHEMA_VERSION):
         raise UsageError(
             f"{directory} was written by another version of synthgen "
@@ -397,7 +411,20 @@ def _prepare(connection: sqlite3.Connection, directory: Path, recipe: str) -> No
         )
 
 
+def storable(text: str) -> str:
+    """The text, with halves of surrogate pairs, which nothing can store, replaced."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def _meta(connection: sqlite3.Connection) -> dict[str, str]:
+    if not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'meta')").fetchone()[
+        0
+    ]:
+        return {}
     return dict(connection.execute("SELECT key, value FROM meta").fetchall())
 
 
@@ -427,7 +454,9 @@ def _refuse_network(directory: Path) -> None:
         mounts = Path("/proc/mounts").read_text()
     except OSError:
         return
-    kinds = {fields[1]: fields[2] for line in mounts.splitlines() if len(fields := line.split()) > 2}
+    kinds = {
+        _unescaped(fields[1]): fields[2] for line in mounts.splitlines() if len(fields := line.split()) > 2
+    }
     full = directory.resolve()
     for folder in (full, *full.parents):
         kind = kinds.get(str(folder))
@@ -438,6 +467,11 @@ def _refuse_network(directory: Path) -> None:
                     hint="give a directory on a local disk with `-o`, and copy the dataset afterwards",
                 )
             return
+
+
+def _unescaped(place: str) -> str:
+    """A mount point as /proc/mounts writes it has spaces and the like in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place)
 
 
 def _disk_error(path: Path, error: sqlite3.Error) -> RunError:

@@ -170,7 +170,7 @@ def _problems(file: YamlFile, error: ValidationError, whole: type[BaseModel]) ->
             message = f"{_shown(loc)}: {message[0].lower()}{message[1:]}, not {_short(item['input'])}"
             if item["type"] == "literal_error":
                 hint = _nearest(str(item["input"]), re.findall(r"'(.*?)'", item["ctx"]["expected"]))
-            elif loc[0] == "record" and len(loc) == 2:
+            elif loc[:1] == ("record",) and len(loc) == 2:
                 hint = _nearest(str(loc[1]), ["messages", "from"])
         found.append(file.problem(loc, message, hint))
     return found
@@ -255,13 +255,16 @@ class _Loader:
         loc = ("seeds", name, "path")
         try:
             files = self._files(spec.path)
+            near = [] if files else [self.project.relative(path) for path in self._siblings(spec.path)]
         except OutsideProject:
             self._wrong(
                 loc, f"{spec.path} leads out of the project", "allow its folder with `--allow-path FOLDER`"
             )
             return None
+        except (OSError, ValueError, RuntimeError) as error:  # too long, not a pattern, a loop of links
+            self._wrong(loc, f"{_short(spec.path)} cannot be read as a path: {error}")
+            return None
         if not files:
-            near = [self.project.relative(path) for path in self._siblings(spec.path)]
             self._wrong(loc, f"there is no file {spec.path}", did_you_mean(spec.path, near))
             return None
         found = FileRows(spec, files, self.project)
@@ -275,7 +278,7 @@ class _Loader:
         return found
 
     def _files(self, pattern: str) -> list[Path]:
-        if not any(mark in pattern for mark in "*?["):
+        if not any(mark in pattern for mark in "*?[") or (self.project.root / pattern).is_file():
             full = self.project.inside(pattern)
             if full.is_dir():
                 return sorted(path for path in full.iterdir() if path.is_file())
@@ -306,7 +309,7 @@ class _Loader:
         if self.recipe.model is not None:
             models[""] = self.recipe.model
         if model is not None:
-            models[""] = ModelRef(id=model)
+            models[""] = _overridden({"id": model})
         if "" in models and (engine or base_url):
             wanted = engine or "openai"
             if wanted not in get_args(Engine):
@@ -318,7 +321,7 @@ class _Loader:
                 update["options"] = {}  # they are the other engine's
             if base_url:
                 update["base_url"] = base_url
-            models[""] = models[""].model_copy(update=update)
+            models[""] = _overridden({**models[""].model_dump(), **update})
         for name, ref in models.items():
             loc = ("models", name) if name else ("model",)
             self._check_canonical(self.file, (*loc, "template_args"), ref.template_args)
@@ -495,6 +498,16 @@ class _Loader:
                 )
             chain.append(link)
         return chain
+
+
+def _overridden(said: Mapping[str, Any]) -> ModelRef:
+    """A model with what flags or the environment say of it. Raises UsageError where that is wrong."""
+    try:
+        return ModelRef.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = str(first.get("ctx", {}).get("error", first["msg"]))
+        raise UsageError(f"the model {said['id']!r} cannot be asked so: {reason}") from None
 
 
 def filter_out(models: Mapping[str, ModelRef]) -> list[str]:

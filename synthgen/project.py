@@ -46,6 +46,8 @@ class Project:
     def find(self, folder: str, filename: str) -> Path | None:
         """`folder/filename` of the project, else of what ships, else None."""
         for place in (self.root / folder, shipped(folder)):
+            if filename.startswith("_"):
+                break
             candidate = place / filename
             if candidate.is_file():
                 return candidate

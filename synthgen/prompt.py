@@ -11,15 +11,8 @@ from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-MAX_RENDERED = 1_000_000
-_FILTERS = (
-    "abs batch capitalize count d default dictsort escape e filesizeformat first float format groupby "
-    "indent int items join last length list lower map max min pprint reject rejectattr replace reverse "
-    "round select selectattr slice sort string striptags sum title tojson trim truncate unique upper "
-    "urlencode wordcount wordwrap"
-).split()
+from synthgen.sandbox import MAX_TEXT, budget, make_environment
 
 
 class PromptFailed(Exception):
@@ -30,30 +23,7 @@ class PromptFailed(Exception):
         self.line = line
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja without globals, with an allowlist of filters, and without operators that make bombs."""
-
-    intercepted_binops = frozenset(["*", "**", "%"])
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if not numbers and operator != "%":
-            raise SecurityError(f"{operator} is for numbers alone")
-        if operator == "**" and (abs(left) > 10**6 or abs(right) > 64):
-            raise SecurityError("the power is too large")
-        if operator == "%" and isinstance(left, str):
-            raise SecurityError("% formatting is not allowed; use {{ }}")
-        return super().call_binop(context, operator, left, right)
-
-
-def _make_environment() -> _Sandbox:
-    env = _Sandbox(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
-    env.globals.clear()
-    env.filters = {name: env.filters[name] for name in _FILTERS if name in env.filters}
-    return env
-
-
-_ENVIRONMENT = _make_environment()
+_ENVIRONMENT = make_environment()
 
 
 @dataclass(frozen=True)
@@ -68,8 +38,9 @@ class TextTemplate:
             return _ENVIRONMENT.from_string(self.source)
         except TemplateSyntaxError as error:
             raise PromptFailed(f"not a valid template: {error.message}", error.lineno) from None
-        except (TemplateError, RecursionError) as error:
-            raise PromptFailed(f"not a valid template: {error}") from None
+        except (TemplateError, RecursionError, SyntaxError, MemoryError) as error:
+            # the last two: Python's own limits on how deeply its code may be nested
+            raise PromptFailed(f"not a valid template: {error or type(error).__name__}") from None
 
     def names(self) -> set[str]:
         """The names that the template expects to be given. Raises PromptFailed if it cannot be read."""
@@ -96,11 +67,12 @@ class TextTemplate:
         try:
             pieces: list[str] = []
             size = 0
-            for piece in self._compiled.generate(values):
-                pieces.append(piece)
-                size += len(piece)
-                if size > MAX_RENDERED:
-                    raise PromptFailed(f"renders more than {MAX_RENDERED:,} characters")
+            with budget():
+                for piece in self._compiled.generate(values):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > MAX_TEXT:
+                        raise PromptFailed(f"renders more than {MAX_TEXT:,} characters")
         except UndefinedError as error:
             raise PromptFailed(str(error)) from None
         except SecurityError as error:

@@ -68,14 +68,14 @@ class FileRows:
         for file in self.files:
             shown = self.project.relative(file)
             for line, value in self._rows(file):
-                if left == 0:
-                    return
                 left -= 1
                 digest = value_digest(value)
                 source = {"path": shown, "row": line, "sha256": digest.hex()}
                 if self.spec.licence:
                     source["licence"] = self.spec.licence
                 yield SeedRow(value, digest, source)
+                if left == 0:
+                    return
 
     @cached_property
     def scan(self) -> tuple[int, int]:
@@ -186,16 +186,21 @@ def _csv(file: Path, _: Project, delimiter: str = ",") -> Iterator[tuple[int, An
     except UnicodeDecodeError as error:
         yield BadRow("is not UTF-8", raw[: error.start].count(b"\n") + 1)
         return
+    csv.field_size_limit(MAX_ROW_BYTES)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                count = len(reader.fieldnames or [])
-                yield BadRow(f"does not have the header's {count} columns", reader.line_num)
-            else:
-                yield reader.line_num, dict(row)
-    except csv.Error as error:
-        yield BadRow(f"is not CSV: {error}", reader.line_num)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            yield BadRow(f"is not CSV: {error}", reader.reader.line_num)
+            continue
+        if row is None:
+            return
+        if None in row or None in row.values():
+            count = len(reader.fieldnames or [])
+            yield BadRow(f"does not have the header's {count} columns", reader.line_num)
+        else:
+            yield reader.line_num, dict(row)
 
 
 def _tsv(file: Path, project: Project) -> Iterator[tuple[int, Any] | BadRow]:

@@ -16,7 +16,17 @@ def list_(as_json: JsonOption = False) -> None:
     """Every alias, and whether its files are here."""
     from synthgen import models
 
-    found = models.listed()
+    found = [
+        {
+            "name": name,
+            "here": models.cached(name) is not None,
+            "megabytes": alias.megabytes,
+            "context": alias.context,
+            "licence": alias.licence,
+            "about": alias.about,
+        }
+        for name, alias in models.ALIASES.items()
+    ]
     if as_json:
         out_json(found)
         return
@@ -35,8 +45,8 @@ def pull(
     """Fetch a model's files and verify them; does nothing where they are here already."""
     from synthgen import models
 
-    note(f"fetching {name} …")
-    files = models.fetch(name)
+    spec, _, revision = name.partition("@")
+    files = models.locate(spec, revision=revision or None, notify=note)
     if as_json:
         out_json({"name": name, "path": str(files.path), "weights": files.weights})
     else:

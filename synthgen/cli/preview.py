@@ -53,7 +53,12 @@ def preview(
         try:
             with cancel_on([signal.SIGINT, signal.SIGTERM], cancel):
                 result = api.run(
-                    loaded, Path(place) / "run", cancel=cancel, on_progress=line, on_record=seen.append
+                    loaded,
+                    Path(place) / "run",
+                    cancel=cancel,
+                    on_progress=line,
+                    on_record=seen.append,
+                    on_notice=note,
                 )
         finally:
             line.end()

@@ -66,7 +66,9 @@ def run(
     stops = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     try:
         with cancel_on(stops, cancel):
-            result = api.run(loaded, output, cancel=cancel, on_progress=line, retry_failed=retry_failed)
+            result = api.run(
+                loaded, output, cancel=cancel, on_progress=line, on_notice=note, retry_failed=retry_failed
+            )
     finally:
         line.end()
     if as_json:

@@ -63,7 +63,12 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
         for task in sample:
             values: dict[str, Any] = {**later, **task.values}
             for step in loaded.steps:
-                messages = step.prompt.render(values)
+                try:
+                    messages = step.prompt.render(values)
+                except PromptFailed:
+                    if any(later.keys() & template.names() for _, template in step.prompt.turns):
+                        continue  # it works on an answer that is not there yet
+                    raise
                 first = first or messages
                 tokens_in += sum(len(message["content"]) for message in messages) // CHARACTERS_A_TOKEN + 10
     except PromptFailed as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-
 PROBE_AFTER = 8  # rounds without a gain, after which one more step up is tried
 
 
@@ -30,6 +29,7 @@ class AdaptiveSlots:
         self._clock = clock
         self._doubling = True
         self._since = clock()  # of the last change: what began before it says nothing about it
+        self._cut = self._since  # when it last halved
         self._answers = 0
         self._seconds = 0.0
         self._good = self.slots
@@ -54,6 +54,7 @@ class AdaptiveSlots:
         self._best = 0.0
         self._good = max(1, self.slots // 2)
         self._change(self._good)
+        self._cut = self._since
 
     def _end_of_round(self) -> None:
         # Little's law: this many in flight, each for the mean latency, is the throughput.

@@ -71,11 +71,14 @@ class ModelIdentity:
 class Engine(Protocol):
     """One engine with one model. `start` once, `complete` concurrently, `close` once.
 
-    `slots` is how many requests are worth having in flight; it may change while running.
+    `slots` may change while running.
     """
 
     identity: ModelIdentity
-    slots: int
+
+    @property
+    def slots(self) -> int:
+        """How many requests are worth having in flight now."""
 
     async def start(self) -> None:
         """Make it ready to answer. Raises `EngineUnreachable` where it cannot be."""

@@ -17,7 +17,7 @@ import orjson
 
 from synthgen.engines.adaptive import AdaptiveSlots
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
-from synthgen.engines.keys import OPENAI_HOST, server_url
+from synthgen.engines.keys import LOOPBACK, OPENAI_HOST, server_url
 from synthgen.errors import EngineUnreachable, UsageError
 from synthgen.yamlfile import did_you_mean
 
@@ -34,8 +34,10 @@ START_SECONDS = 10.0
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, int]:
-    """The engine's options, checked: `concurrency` fixes the number of requests in flight,
-    `max_concurrency` bounds what it adapts to. Raises UsageError for others."""
+    """The engine's options, checked. Raises UsageError.
+
+    `concurrency` fixes the number of requests in flight, `max_concurrency` bounds what it adapts to.
+    """
     for name, value in options.items():
         if name not in OPTIONS:
             raise UsageError(f"the openai engine has no option {name!r}", hint=did_you_mean(name, OPTIONS))
@@ -146,11 +148,13 @@ class OpenAIEngine:
         self._in_flight += 1
         in_flight = self._in_flight
         try:
-            async with asyncio.timeout(self._timeout):
-                async with session.post(self._chat, data=body, allow_redirects=False) as response:
-                    answer = await _read(response)
-                    if response.status != 200:
-                        self._refused(response, answer, began)
+            async with (
+                asyncio.timeout(self._timeout),
+                session.post(self._chat, data=body, allow_redirects=False) as response,
+            ):
+                answer = await _read(response)
+                if response.status != 200:
+                    self._refused(response, answer, began)
         except TimeoutError:
             raise RequestRetryable(
                 f"no answer from {self._where} within {self._timeout:g} s (SYNTHGEN_REQUEST_TIMEOUT)"
@@ -197,10 +201,12 @@ class OpenAIEngine:
         assert self._session is not None
         seconds = min(START_SECONDS, self._timeout)
         try:
-            async with asyncio.timeout(seconds):
-                async with self._session.get(self._models, allow_redirects=False) as response:
-                    status, answer = response.status, await _read(response)
-                    location = response.headers.get("Location")
+            async with (
+                asyncio.timeout(seconds),
+                self._session.get(self._models, allow_redirects=False) as response,
+            ):
+                status, answer = response.status, await _read(response)
+                location = response.headers.get("Location")
         except TimeoutError:
             raise EngineUnreachable(
                 f"{self._where} does not answer within {seconds:g} s", hint=self._hint_address()
@@ -360,4 +366,6 @@ def _reason(error: Exception) -> str:
 
 def _proxy(scheme: str, host: str) -> str | None:
     """The proxy that the environment names for this server."""
-    return None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme)
+    if host in LOOPBACK or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(scheme)

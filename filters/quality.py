@@ -1,0 +1,216 @@
+"""Is the text well formed: finished, without loops, without leftovers?"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from synthgen import Measurement, Record, filter
+
+GRAM = 16  # characters that have to be the same for two places to count as a repeat
+LONG = 2 * GRAM  # characters that a repeat has to run on for; shorter ones are phrases
+ECHO_WORDS = 15  # words of an instruction that are no title or restated question
+SECRET_WORDS = 8  # words of a system message that are no coincidence
+
+CODE_BLOCK = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)", re.M | re.S)
+FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)?(`{3,}|~{3,})(.*)$", re.M)
+INLINE = re.compile(r"(?<!`)(`++)[^`]+\1")
+QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^”\n]{1,300}”|«[^»\n]{1,300}»|^>.*$', re.M)
+RULE = re.compile(r"[-=_*#~.│─|+:\\\s]{4,}")
+ROW = re.compile(r"^[ \t]*\|.*$", re.M)
+MARKER = re.compile(r"^[ \t]*(?:\d+[.)]|[-*+•])[ \t]+", re.M)
+
+TEMPLATE_MARKS = re.compile(
+    r"<\|[A-Za-z0-9_]{2,40}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?think>|<(?:bos|eos|pad|unk)>"
+    r"|\A\s*<s>|</s>\s*\Z|^#{1,4} ?(?:Instruction|Response|Human|Assistant|User)\s*:"
+    r"|\{\{-?\s*[A-Za-z_][^{}\n\\]*\}\}|\{%-?\s*[a-z]+\b[^{}\n]*%\}",
+    re.M,
+)
+MACHINE = re.compile(
+    r"\b(?:as an? (?:\w+ ){0,2}(?:ai|artificial intelligence)(?: language)?(?: model| assistant)?(?=,| i\b)|"
+    r"as an? (?:\w+[ -]){0,3}language model(?=,| i\b)|"
+    r"i(?: am|'m|’m) (?:just |only )?an? (?:\w+[ -]){0,2}(?:ai|artificial intelligence|language model)\b|"
+    r"my (?:knowledge|training) (?:cut-?off|data)\b)",
+    re.I,
+)
+GARBLED = re.compile(
+    "[\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ud800-\udfff]"
+    "|\u00e2\u20ac.|\u00c3[\u0080-\u00bf\u0192\u201a\u2020-\u2022]|\u00c2[\u00a0-\u00bf]"
+)
+
+LINKS = ("http://", "https://", "www.", "#", "@")
+CLOSERS = "|*_~`\"'”’»›)]}>」』）】 \t"
+ENDS = frozenset(".!?…。！？؟।॥;；")
+OPEN_ENDS = frozenset(",(:[{、，：/&=+")
+SENTENCE_END = re.compile(r"[.!?…][\"'”’)*_\]]*(?:\s|\Z)|[。！？؟।]")
+ITEM = re.compile(r"\s*(?:[-*+•|#>]|\d+[.):]|[A-Za-z][.)]\s|[^\s:]{1,40}(?: [^\s:]{1,40}){0,4}:\s)")
+DANGLING = re.compile(
+    r"\b(?:the|an|of|and|or|but|with|from|by|that|which|because|their|its|your|my|these|than|into|between|such|"
+    r"to|for|as|is|are|was|were|can|will|has|have|if|when|while|who|should|could|would|may|be|"
+    r"und|oder|der|mit|et|le|les|des|y|el|los|de|que)\Z",
+    re.I,
+)
+
+
+@filter(min=0.5)
+class quality:
+    """How well formed the text is, from 0 to 1: the worst of these, which the detail names and gives.
+
+    - loops: 1 less twice the share of the text that says for the third time or more what it has just said.
+    - repeats: 1 less the share that occurs word for word before, in runs of 32 characters and more; code and
+      tables count half.
+    - finished: 0.3 where it stops amid a sentence, as at a limit of tokens.
+    - fences: 0.3 where a code block is opened and not closed.
+    - marks: 0.1 where marks of a chat template or of a prompt are left (<|im_start|>, [INST], {{ name }}).
+    - leak: 0.2 where it repeats its instruction before it answers, or a sentence of the system message.
+    - voice: 0.3 where it speaks of itself as a language model.
+    - letters: 1 less twenty times the share of broken characters; 0.2 for punctuation alone.
+
+    An empty text has 0. One word, a list, a table, a poem or code is as good as an essay: nothing here asks for
+    a length, for sentences or for common words. Marks and voice are not looked for in code and quotations.
+
+    Parameters: none.
+
+    Source: the repetition and form rules of Gopher and C4, which are for web pages, made over for answers.
+
+    Weak at: what is said. A well-formed text may be false, empty or off the point. Templates that an answer shows
+    outside of code count as leftovers; the end of a text without punctuation is a guess; of languages, dangling
+    words are known in four.
+    """
+
+    def measure(self, record: Record) -> Measurement:
+        """The worst of the measures, with each of them."""
+        text = record.text
+        if not text.strip():
+            return Measurement(0.0, {"worst": "empty"})
+        prose = CODE_BLOCK.sub(" ", text)
+        said = QUOTED.sub(" ", INLINE.sub(" ", prose))
+        loops, repeats = repetition(text, ROW.sub("", prose))
+        measures = {
+            "loops": loops,
+            "repeats": repeats,
+            "finished": finished(text),
+            "fences": fences(text),
+            "marks": 0.1 if TEMPLATE_MARKS.search(said) else 1.0,
+            "leak": leak(record),
+            "voice": 0.3 if MACHINE.search(said) else 1.0,
+            "letters": letters(text),
+        }
+        worst = min(measures, key=lambda name: measures[name])
+        detail = {name: round(value, 4) for name, value in measures.items()}
+        return Measurement(measures[worst], {"worst": worst if measures[worst] < 1 else None, **detail})
+
+
+def repetition(text: str, prose: str) -> tuple[float, float]:
+    """The measures of loops and of repeats. Tables and code repeat themselves by nature, and count half."""
+    length, looped, repeated = _repeated(text)
+    if not length:
+        return 1.0, 1.0
+    in_prose = repeated if len(prose) == len(text) else min(repeated, _repeated(prose)[2])
+    share = (in_prose + (repeated - in_prose) / 2) / length
+    return max(0.0, 1 - 2 * looped / length), max(0.0, 1 - share)
+
+
+def _repeated(text: str) -> tuple[int, int, int]:
+    """Characters of the text, how many of them are in loops, and how many in repeats, whatever the script."""
+    import numpy as np
+
+    plain = " ".join(RULE.sub(" ", MARKER.sub("", text)).split())
+    if len(plain) < LONG:
+        return len(plain), 0, 0
+    grams = np.frombuffer(plain.encode("utf-32-le", errors="surrogatepass"), "<u4").astype(np.uint64)
+    width = 1
+    while width < GRAM:  # hashes of 2, 4, 8, 16 characters
+        grams = (grams[:-width] * np.uint64(0x9E3779B97F4A7C15)) ^ (grams[width:] * np.uint64(0xC2B2AE3D27D4EB4F))
+        grams ^= grams >> np.uint64(29)
+        width *= 2
+    order = np.argsort(grams, kind="stable")
+    same = grams[order[1:]] == grams[order[:-1]]
+    back = np.zeros(len(grams), np.int64)  # how far back each gram was last seen, 0 if never
+    back[order[1:][same]] = (order[1:] - order[:-1])[same]
+
+    edges = np.flatnonzero(np.diff(back > 0, prepend=False, append=False))
+    lengths = edges[1::2] - edges[::2] + GRAM - 1
+    repeated = int(lengths[lengths >= LONG].sum())
+
+    steps = np.flatnonzero(np.diff(back, prepend=-1))
+    period = back[steps]
+    reach = np.diff(steps, append=len(back)) + GRAM - 1
+    loop = (period > 0) & (reach >= 2 * period)
+    return len(plain), min(len(plain), int((reach - period)[loop].sum())), min(len(plain), repeated)
+
+
+def finished(text: str) -> float:
+    """0.3 where the text seems to stop amid a sentence."""
+    lines = [line for line in CODE_BLOCK.sub("\n```\n", text).split("\n") if line.strip()]
+    last = lines[-1].strip()
+    bare = last.rstrip(CLOSERS)
+    if bare != last or bare[-1] in ENDS or unicodedata.category(bare[-1]) in ("So", "Sk", "Cn"):
+        return 1.0
+    if bare.rsplit(None, 1)[-1].startswith(LINKS):
+        return 1.0
+    if bare[-1] in OPEN_ENDS or (DANGLING.search(bare) and bare.count(" ") >= 5):
+        return 0.3
+    if last.startswith("|"):
+        return 0.3
+    if SENTENCE_END.search(ITEM.sub("", bare, count=1)):
+        return 0.3
+    # Without a full stop at its end, a line is finished where others of its kind have none either.
+    item = bool(ITEM.match(last))
+    others = [line.rstrip(CLOSERS) for line in lines[:-1] if bool(ITEM.match(line)) == item and line.count(" ") > 3]
+    stopped = sum(line[-1:] in ENDS for line in others)
+    long = bare.count(" ") >= (8 if item else 5)
+    return 0.3 if long and len(others) > 1 and stopped > len(others) / 2 else 1.0
+
+
+def fences(text: str) -> float:
+    """0.3 where a code block is left open."""
+    if "```" not in text and "~~~" not in text:
+        return 1.0
+    opened = ""
+    for fence, info in FENCE.findall(text):
+        if not opened:
+            if not (fence[0] == "`" and "`" in info):
+                opened = fence
+        elif fence[0] == opened[0] and len(fence) >= len(opened) and not info.strip():
+            opened = ""
+    return 0.3 if opened else 1.0
+
+
+def leak(record: Record) -> float:
+    """0.2 where an answer begins with the whole instruction, or has a sentence of the system message."""
+    if not record.messages or record.text != record.answer:
+        return 1.0
+    answer = _normal(record.text)
+    instruction = _normal(record.instruction)
+    if instruction.count(" ") >= ECHO_WORDS - 1 and answer.startswith(instruction):
+        return 0.2
+    system = next((str(m.get("content")) for m in record.messages if m.get("role") == "system"), "")
+    for sentence in re.split(r"(?<=[.!?])\s+|\n+", system):
+        secret = _normal(sentence)
+        if secret.count(" ") >= SECRET_WORDS - 1 and secret in answer and secret not in instruction:
+            return 0.2
+    return 1.0
+
+
+def letters(text: str) -> float:
+    """How much of the text is readable."""
+    bare = "".join(text.split())
+    if len(bare) > 3 and all(map(_punctuation, set(bare))):
+        return 0.2
+    if text.isascii() and text.isprintable():
+        return 1.0
+    broken = sum(map(len, GARBLED.findall(text)))
+    return max(0.0, 1 - 20 * broken / len(text))
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+@cache
+def _punctuation(char: str) -> bool:
+    return unicodedata.category(char).startswith("P")

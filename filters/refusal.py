@@ -1,0 +1,277 @@
+"""Does the answer refuse?"""
+# ruff: noqa: RUF001 - the patterns of other languages are in their own letters
+
+from __future__ import annotations
+
+import re
+
+from synthgen import Measurement, Record, filter
+
+OPENING_SENTENCES = 3
+OPENING_CHARACTERS = 600
+
+
+def _one_of(*alternatives: str) -> str:
+    return "(?:" + "|".join(alternatives) + ")"
+
+
+AI = r"(?:an?|your) (?:[\w-]+ ){0,3}?" + _one_of(
+    "ai",
+    r"a\.i\.",
+    "artificial intelligence",
+    "(?:large )?language model",
+    "llm",
+    "(?:chat)?bot",
+    "(?:text|computer)-based (?:model|program|assistant)",
+    "machine learning model",
+    "computer program",
+    "(?:virtual |digital )?assistant",
+)
+AS_AI = rf"(?:as|(?:since |because )?(?:i'm|i am)(?: just| only| simply| merely)?|being) {AI}\b"
+SORRY = (
+    _one_of(
+        r"(?:i'm|i am)(?: \w+){0,2} (?:sorry|afraid)",
+        "(?:my |sincere )*apologies",
+        r"i(?: \w+)? apologi[sz]e",
+        "i regret",
+        "sorry",
+        "unfortunately",
+        "regrettably",
+        "sadly",
+        "forgive me",
+        "pardon me",
+    )
+    + r"\b(?! if\b)"
+)
+PERHAPS_SORRY = rf"(?:{SORRY}[ ,]*(?:but |that )?)?"
+# Possessive, so that no text makes the matching look at a lead-in in more than one way.
+LEAD = (
+    "(?:"
+    + _one_of(
+        "oh|well|hi|hello|hey|ok|okay|yes|no|however|but|and|so|hmm|honestly|to be honest",
+        "at this time|at the moment|for now",
+        "(?:thank you|thanks|while|although|though|i understand|i appreciate|i know)"
+        r"[^,.!?]{0,120}?(?=,| but\b)",
+        r"i (?:must|have to|need to|should|want to) (?:\w+ )?"
+        "(?:emphasi[sz]e|stress|inform you|clarify|say|admit|note)(?: that)?",
+    )
+    + "[,!:;—–-]* +)*+"
+)
+NOT_ABLE = (
+    _one_of(
+        "unable to",
+        "not (?:able|allowed|permitted|programmed|designed|equipped|authori[sz]ed|willing|going) to",
+        "not (?:fully |currently |really )?(?:able to|capable of|comfortable)",
+        "not in a position to",
+    )
+    + r"\b"
+)
+NOT_EQUIPPED = (
+    "(?: (?:the|any|an|direct|real-time|physical|current|specific|personal|enough|sufficient)){0,3} "
+    + _one_of(
+        "abilit(?:y|ies)",
+        "capabilit(?:y|ies)",
+        "capacity",
+        "access",
+        "means",
+        "permission",
+        "information",
+        "context",
+        "data",
+        "knowledge",
+    )
+    + r"\b"
+)
+I_CANNOT = (
+    "i(?: (?:really|simply|just|still|also|currently|do|would|honestly|must|respectfully|therefore|politely))*"
+    + _one_of(
+        r" (?:cannot|can not|can't|won't|will not|shall not|refuse to|decline)\b",
+        " (?:could not|couldn't) find",
+        " have to (?:respectfully |politely )?(?:decline|refuse)",
+        rf"(?:'m| am)(?: \w+)? {NOT_ABLE}",
+        r" (?:do not|don't|did not) (?:\w+ )?feel comfortable",
+        rf"(?: (?:do not|don't)|'ve no| have no| lack)(?: (?:currently|actually|yet))?(?: have)?{NOT_EQUIPPED}",
+    )
+)
+HELP = (
+    "(?: (?:to|directly|fully|really|currently|with|in good conscience|provide|be|you|or|any|and)){0,4}? "
+    + (
+        _one_of(
+            r"help(?! (?:but|it|myself|how|the feeling|\w+ing)\b)",
+            "(?:assist|fulfil|comply|answer|respond|discuss|support|offer|process|access|translate|predict|recommend)",
+            "(?:provid|generat|creat|writ|produc|engag|participat|brows|condon|encourag|promot|facilitat|shar|advis)"
+            "(?:e|ing)",
+            r"do (?:that|this)\b",
+            "give (?:you|advice|instructions|information)",
+            "continue with|complete|perform|view|display|(?:assist|answer|discuss)ing",
+        )
+    )
+)
+# What people, not assistants, are sorry to be unable to do.
+NOT_SOCIAL = (
+    r"(?![\w ]{0,12}\b(?:attend|make it|come|join|be (?:there|with you|at)|meet|imagine|believe|take back|"
+    r"undo|stress|wait|thank)\b)"
+)
+OF_A_PERSON = _one_of(
+    "feelings?",
+    "emotions?",
+    "opinions?",
+    "beliefs?",
+    "preferences?",
+    "experiences?",
+    "consciousness",
+    "desires?",
+    "thoughts",
+    "(?:physical )?body",
+    "gender",
+    "favou?rites?",
+)
+
+# Each with what it means: 1 refuses, 0.5 only disclaims being a person.
+ENGLISH = [
+    (
+        0.5,
+        rf"{LEAD}{PERHAPS_SORRY}(?:{AS_AI}[^.!?]{{0,60}}?)?\bi (?:do not|don't|cannot|can't|lack|have no)"
+        "(?: (?:have|hold|possess|experience|feel|form|express|any|a|the|actually|really|personal|own|my|human|"
+        rf"ability|to)){{0,5}} {OF_A_PERSON}\b",
+    ),
+    (1.0, rf"{LEAD}{SORRY}[^.!?]{{0,100}}?\b{I_CANNOT}{NOT_SOCIAL}"),
+    (
+        1.0,
+        rf"{LEAD}{PERHAPS_SORRY}{AS_AI}[^.!?]{{0,100}}?\b(?:{I_CANNOT}|(?:and|but|so) (?:cannot|can't|"
+        rf"am {NOT_ABLE}|(?:do not|don't) have (?:the ability|the capability|access)))",
+    ),
+    (1.0, rf"{LEAD}{I_CANNOT}{HELP}"),
+    (1.0, rf"{LEAD}{I_CANNOT}(?<=decline)(?! (?:in|of)\b)"),
+    (1.0, rf"{LEAD}i (?:do not|don't)(?: currently)? have (?:\w+ )?access to\b"),
+    (
+        1.0,
+        rf"{LEAD}{PERHAPS_SORRY}(?:it is|it's|it would be|that is|that's|this is) (?:\w+ )?"
+        r"(?:not possible|impossible|inappropriate|not appropriate|unethical|not ethical) for me to\b",
+    ),
+    (
+        1.0,
+        rf"{LEAD}{PERHAPS_SORRY}(?:that's|that is|this is)(?: just| really)? not something (?:that )?"
+        r"i(?:'m| am| can| will| could| feel)\b",
+    ),
+    (
+        1.0,
+        r"[^.!?]{0,120}\b(?:against|violates?|goes beyond|beyond) my (?:\w+ )?"
+        r"(?:programming|guidelines|polic(?:y|ies)|capabilities|principles)\b",
+    ),
+    (
+        1.0,
+        rf"{LEAD}{PERHAPS_SORRY}my (?:programming|guidelines|polic(?:y|ies)|safety \w+) "
+        r"(?:does not|do not|doesn't|don't|prohibits?|forbids?|prevents?)\b",
+    ),
+]
+# An apology, or a word about being a machine, and then an inability, in the same sentence.
+OTHERS = [
+    (
+        r"(?:es tut mir|tut mir|leider|entschuldig\w+|als (?:eine? )?(?:ki|künstliche|sprachmodell))\b",
+        r"\b(?:ich (?:kann|darf|werde|bin|habe)|(?:kann|darf|werde|bin|habe) ich)\b[^.!?]{0,80}"
+        r"\b(?:nicht|keine?n?)\b(?! kommen)",
+    ),
+    (
+        r"(?:désolée?|malheureusement|je regrette|en tant (?:que|qu'une?) (?:ia|intelligence|modèle))\b",
+        r"\bje (?:ne |n')(?:peux|suis pas|dispose|ai pas|saurais|puis)\b",
+    ),
+    (
+        r"(?:lo siento|lo lamento|disculp\w+|perdón|lamentablemente|desafortunadamente|"
+        r"como (?:una? )?(?:ia|inteligencia|modelo))\b",
+        r"\bno (?:puedo|podré|tengo (?:acceso|la capacidad|información)|soy capaz|estoy capacitad)",
+    ),
+    (
+        r"(?:mi (?:di)?spiace|spiacente|purtroppo|come (?:ia|intelligenza|modello))\b",
+        r"\bnon (?:posso|potrò|sono in grado|ho (?:accesso|la capacità))\b",
+    ),
+    (
+        r"(?:desculp\w+|sinto muito|lamento|infelizmente|como (?:uma? )?(?:ia|inteligência|modelo))\b",
+        r"\bnão (?:posso|poderei|consigo|tenho (?:acesso|a capacidade)|sou capaz)\b",
+    ),
+    (
+        r"(?:het spijt me|sorry|helaas|als (?:ai|taalmodel))\b",
+        r"\b(?:kan ik|ik kan|mag ik|ik mag|ik ben|ben ik)\b[^.!?]{0,60}\b(?:niet|geen)\b",
+    ),
+    (
+        r"(?:przykro mi|przepraszam|niestety|jako (?:model|sztuczna|ai))\b",
+        r"\bnie (?:mogę|jestem w stanie|mam (?:dostępu|możliwości))\b",
+    ),
+    (
+        r"(?:извините|простите|к сожалению|прошу прощения|мне жаль|как (?:ии|языковая модель))\b",
+        r"\bне (?:могу|смогу|в состоянии|имею (?:доступа|возможности)|располагаю)\b",
+    ),
+    (
+        "(?:抱歉|对不起|對不起|很遗憾|很遺憾|作为(?:一个|一名)?(?:人工智能|ai|语言模型))",
+        "(?:无法|無法|不能|没有办法|沒有辦法|不便)",
+    ),
+    (
+        "(?:申し訳|すみません|ごめんなさい|恐れ入り|残念ながら|aiとして|言語モデルとして)",
+        "(?:できません|できかね|いたしかね|致しかね|お断り)",
+    ),
+    ("(?:죄송|미안|유감|안타깝)", "(?:수 없|수는 없|못합니다|어렵습니다|불가능)"),
+    ("(?:آسف|عذرا|عذرًا|للأسف|أعتذر)", "(?:لا أستطيع|لا يمكنني|لن أتمكن|لا أملك)"),
+]
+PATTERNS = [(value, re.compile(pattern, re.I)) for value, pattern in ENGLISH] + [
+    (1.0, re.compile(rf"[\w\s]{{0,20}}{sorry}[^.!?。！？]{{0,80}}?{cannot}", re.I))
+    for sorry, cannot in OTHERS
+]
+# Few sentences have any of these, and only those are looked at more closely.
+HINT = re.compile(
+    r"can't|cannot|won't|don't|couldn't|\bnot\b|unable|declin|refuse|\bno\b|\black\b|impossible|inappropriate|unethical|"
+    r"\bmy \w+|nicht|kein|\bne\b|\bn'|non\b|não|niet|geen|nie\b|не\b|[无無不没沒]|ません|かね|断|없|못|어렵|불가|لا|لن",
+    re.I,
+)
+
+ASIDE = re.compile(
+    r'```.*?(?:```|\Z)|`[^`\n]*`|^>.*$|"[^"\n]{1,300}"|“[^”\n]{1,300}”|«[^»\n]{1,300}»',
+    re.MULTILINE | re.DOTALL,
+)
+WRAPPED = re.compile(r'"([^"]+)"\Z|“([^”]+)”\Z|«([^»]+)»\Z')
+LETTER = re.compile(
+    r"(?:\W{0,4}subject\W|to whom\b|dear\b|(?:hi|hello|hey|good morning)\s[^,.!?\n]{1,40},\s*\n)", re.I
+)
+LABEL = re.compile(r"^(?:assistant|ai|bot|chatbot|chatgpt|answer|response|a)\s*:\s*", re.I)
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？؟])\s*|\n+")
+MARKUP = re.compile(r"^[\s*_#>\-–—•]+")
+
+
+@filter(max=0)
+def refusal(record: Record) -> Measurement:
+    """1 where the answer refuses, 0.5 where it only disclaims being a person, else 0.
+
+    To refuse is to say, in one of the first three sentences, that one cannot or will not do what was asked,
+    or has no access to what it takes ("I'm sorry, but I can't help with that"). To disclaim is to say that a
+    machine has no opinions or feelings of its own; `max: 0.5` keeps such answers. The detail has the phrase.
+
+    What is quoted is not said: quotations, code and block quotes are passed over, and so are letters
+    ("Dear ..."), dialogues and stories, whose "I" is somebody else. An answer that asks back does not refuse.
+
+    Parameters: none.
+
+    Source: phrases read off refusals of several models. English in depth; in German, French, Spanish,
+    Italian, Portuguese, Dutch, Polish, Russian, Chinese, Japanese, Korean and Arabic an apology followed by
+    an inability.
+
+    Weak at: refusals that come late, that lecture without saying no, or that are in other languages; a message
+    to send on that begins with an apology of its own.
+    """
+    for sentence in _opening(record.text):
+        if HINT.search(sentence):
+            for value, pattern in PATTERNS:
+                if found := pattern.match(sentence):
+                    return Measurement(value, {"phrase": found[0]})
+    return Measurement(0.0)
+
+
+def _opening(text: str) -> list[str]:
+    text = text.strip()
+    if wrapped := WRAPPED.match(text):
+        text = next(group for group in wrapped.groups() if group)
+    text = text[: 4 * OPENING_CHARACTERS]
+    if LETTER.match(text):
+        return []
+    text = text.replace("’", "'").replace("‘", "'")
+    text = ASIDE.sub(" … ", text).strip()[:OPENING_CHARACTERS]
+    parts = (" ".join(MARKUP.sub("", part).split()) for part in SENTENCE_END.split(text))
+    return [LABEL.sub("", part, count=1) for part in parts if part][:OPENING_SENTENCES]

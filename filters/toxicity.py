@@ -1,0 +1,131 @@
+"""Is the text insulting, hateful or obscene?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from synthgen import Measurement, Record, abstain, filter
+
+FEW_WORDS = 4
+KNOWN_SHARE = 0.6
+
+# Words that the model holds against a text though they insult nobody in most texts. They count only where
+# somebody is spoken to or about.
+AMBIGUOUS = frozenset(
+    "kill kills killed killing killer die dies died dying dead murder murders murdered murderer executed blood "
+    "bloody slave slaves slavery master dummy dumb dirty garbage screw screws screwed nut nuts cock cocks suck "
+    "sucks sucked sucker suckers sucking blow blows blown butt ball balls worm worms rat rats pig pigs swine goat "
+    "goats donkey donkeys cow cows hoe hoes dyke dykes anal anus rectum vagina vaginal penis penises semen feces "
+    "poop sex sexual sexually sexuality breast breasts erection fat obese sick mental mentally black white gay gays "
+    "lesbian lesbians homosexual homosexuals homosexuality queer jew jews jewish muslim muslims islam nazi nazis "
+    "negro negroes racism racist racists kiss skull smell smells smelly stink stinks stinky hell fool fools fooled "
+    "liar coward cowards cowardly".split()
+)
+AIMED = re.compile(
+    r"\b(?:you|your|yours|yourself|yourselves|youre|u|ur|(?:he|she)(?:['’]s| is)|they(?:['’]re| are)|"  # noqa: RUF001
+    r"kill (?:\w+ )?(?:them|him|her|people|women|men)|all (?:of )?(?:them|those|these))\b",
+    re.I,
+)
+# Words that it holds against a text for no reason at all.
+MISTAKEN = frozenset(
+    "chamber chambers cloud clouds vine vines grave graves wool expense expenses participating sends canyon wheeler "
+    "beth drove commercials practise popped pusher challenge challenges challenged challenging laughs commit va".split()
+)
+NAME_OR_SAYING = re.compile(
+    r"\bDick(?= [A-Z])|(?<=[a-z.][ -])Dick\b|(?<=simple, )stupid\b|\b[Ss]hut(?=(?:ting)? (?:down|off|the|it)\b)"
+)
+CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)|`[^`\n]*`|https?://\S+", re.MULTILINE | re.DOTALL)
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+WORD = re.compile(r"\b\w\w+\b")
+
+
+@filter(max=0.8)
+class toxicity:
+    """How probable it is that the worst sentence insults, threatens or is obscene, from 0 to 1.
+
+    Each sentence is judged by itself, as one insult in a long answer would be lost in its average; the detail
+    has the worst. Code and links are passed over. Words with a technical, medical or historical sense (kill,
+    slave, dirty, breast, Jew) count only in a sentence that speaks to or about a person.
+
+    Abstains on texts of which the model knows too few words, that is, on those not in English.
+
+    Parameters: none.
+
+    Source: the linear model over words that alt-profanity-check ships, trained on comments and tweets.
+
+    Weak at: hostility in clean words ("They should all be shot"), irony, threats, anything but English. It
+    cannot tell a word that is used from one that is quoted: novels, and answers about swearing, measure high.
+    Put a guard model behind it where it matters.
+    """
+
+    def measure_batch(self, records: Sequence[Record]) -> list[Measurement]:
+        """The probability for each record, all sentences judged at once."""
+        known, judge = _model()
+        pieces: list[tuple[int, str]] = []
+        plain: list[str] = []
+        foreign = [False] * len(records)
+        for index, record in enumerate(records):
+            for sentence in _sentences(record.text):
+                words = WORD.findall(sentence.lower())
+                if sum(map(known.__contains__, words)) >= KNOWN_SHARE * len(words):
+                    pieces.append((index, sentence))
+                    plain.append(_plain(sentence, words))
+                else:
+                    foreign[index] = True
+        worst: dict[int, tuple[float, str]] = {}
+        for (index, sentence), p in zip(pieces, judge(plain), strict=True):
+            if index not in worst or p > worst[index][0]:
+                worst[index] = (p, sentence)
+        results = []
+        for index in range(len(records)):
+            if index in worst:
+                p, sentence = worst[index]
+                results.append(Measurement(p, {"sentence": sentence[:200]}))
+            elif foreign[index]:
+                results.append(abstain("too few words that the model knows; it reads English only"))
+            else:
+                results.append(Measurement(0.0))
+        return results
+
+
+def _sentences(text: str) -> list[str]:
+    """Sentences and lines, very short ones joined to the next: alone, one odd word would be all of them."""
+    found, short = [], ""
+    for part in SENTENCE_END.split(CODE.sub(" ", text)):
+        sentence = f"{short} {part}".strip()
+        if sentence.count(" ") < FEW_WORDS - 1:
+            short = sentence
+            continue
+        found.append(sentence)
+        short = ""
+    return [*found, short] if short else found
+
+
+def _plain(sentence: str, words: list[str]) -> str:
+    """The sentence without the words that say nothing of it."""
+    if NAME_OR_SAYING.search(sentence):
+        words = WORD.findall(NAME_OR_SAYING.sub("", sentence).lower())
+    senseless = MISTAKEN
+    if not AMBIGUOUS.isdisjoint(words) and not AIMED.search(sentence):
+        senseless = MISTAKEN | AMBIGUOUS
+    if senseless.isdisjoint(words):
+        return " ".join(words)
+    return " ".join(word for word in words if word not in senseless)
+
+
+@cache
+def _model() -> tuple[frozenset[str], Callable[[list[str]], list[float]]]:
+    from profanity_check.profanity_check import model, vectorizer
+
+    known = frozenset(vectorizer.vocabulary_) | frozenset(vectorizer.get_stop_words())
+
+    def judge(sentences: list[str]) -> list[float]:
+        if not sentences:
+            return []
+        probabilities: Any = model.predict_proba(vectorizer.transform(sentences))
+        return [float(p) for p in probabilities[:, 1]]
+
+    return known, judge

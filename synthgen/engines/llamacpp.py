@@ -1,0 +1,297 @@
+"""The `llamacpp` engine: llama.cpp in this process, over one GGUF file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
+from synthgen.errors import EngineUnreachable, UsageError
+from synthgen.models import gguf_metadata
+from synthgen.yamlfile import did_you_mean
+
+SLOTS = 16
+CONTEXT = 2048
+
+# What a recipe may set, with the least value that makes sense.
+OPTIONS = {"n_ctx": 64, "slots": 1, "n_parallel": 1, "n_threads": 1, "n_gpu_layers": 0, "n_batch": 32}
+
+# vLLM's names on the left, llama.cpp's on the right.
+SAMPLING = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "max_tokens": "max_tokens",
+    "stop": "stop",
+    "ignore_eos": "ignore_eos",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "repetition_penalty": "repeat_penalty",
+    "logit_bias": "logit_bias",
+}
+
+# vLLM's defaults and its order of samplers, for llama.cpp's own are others.
+DEFAULTS: Mapping[str, Any] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repeat_penalty": 1.0,
+    "samplers": ["penalties", "temperature", "min_p", "top_k", "top_p"],
+}
+
+
+def check_options(options: Mapping[str, Any]) -> dict[str, int]:
+    """The engine's options, checked. Raises UsageError.
+
+    `n_ctx` is the context of each slot, `slots` (or `n_parallel`) how many requests run at once.
+    """
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise UsageError(f"the llamacpp engine has no option {name!r}", hint=did_you_mean(name, OPTIONS))
+        if isinstance(value, bool) or not isinstance(value, int) or value < OPTIONS[name]:
+            raise UsageError(
+                f"option {name} of the llamacpp engine is a number from {OPTIONS[name]}, not {value!r}"
+            )
+    checked = dict(options)
+    if "n_parallel" in checked:
+        checked.setdefault("slots", checked.pop("n_parallel"))
+    return checked
+
+
+def check_sampling(sampling: Mapping[str, Any]) -> None:
+    """Raises UsageError for a sampling parameter that llama.cpp does not have."""
+    for name, value in sampling.items():
+        # False is what llama.cpp does anyway.
+        if name in SAMPLING or (name == "include_stop_str_in_output" and value is False):
+            continue
+        raise UsageError(
+            f"the llamacpp engine cannot honour the sampling parameter {name!r}",
+            hint=f"it takes {', '.join(SAMPLING)}; the vllm engine takes them all",
+        )
+
+
+class LlamaCppEngine:
+    """llama.cpp's own server in this process, answering `slots` requests at a time.
+
+    `template_args` go to the chat template. Raises UsageError for an option that it does not have.
+    Thoughts that a model writes before its answer are part of its text.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: ModelIdentity,
+        *,
+        options: Mapping[str, Any] | None = None,
+        template_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.identity = identity
+        self._path = path
+        self._options = check_options(options or {})
+        self._template_args = dict(template_args or {})
+        self.slots = self._options.get("slots", SLOTS)
+        self._context = 0
+        self._server: Any = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._closed = threading.Event()
+
+    async def start(self) -> None:
+        """Load the model. Raises `EngineUnreachable` where it cannot be."""
+        self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="llamacpp")
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._load)
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request.
+
+        Raises `RequestFailed` for one that cannot be answered (too long for the context, a schema that
+        llama.cpp does not know), `EngineUnreachable` where the engine is not running.
+        """
+        if self._threads is None or self._server is None:
+            raise EngineUnreachable("the llama.cpp engine is not running")
+        body = self._body(request)
+        stopped = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._ask, self._server, body, stopped
+            )
+        finally:
+            stopped.set()
+
+    async def close(self) -> None:
+        """Stop what runs and free the model; may be called at any time, also twice."""
+        self._closed.set()
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            await asyncio.to_thread(threads.shutdown)
+        # The last reference: llama.cpp's own threads end here.
+        server, self._server = self._server, None
+        if server is not None:
+            del server
+
+    def _load(self) -> None:
+        trained = _trained_context(self._path)
+        self._context = self._options.get("n_ctx") or min(trained or CONTEXT, CONTEXT)
+        llama = _llama()
+        params = llama.CommonParams()
+        params.model.path = str(self._path)
+        params.n_parallel = self.slots
+        params.n_ctx = self._context * self.slots
+        params.kv_unified = False
+        if "n_batch" in self._options:
+            params.n_batch = self._options["n_batch"]
+        if "n_gpu_layers" in self._options:
+            params.n_gpu_layers = self._options["n_gpu_layers"]
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = (
+            self._options.get("n_threads") or _cores()
+        )
+        params.reasoning_format = llama.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+        params.cache_ram_mib = 0  # it would keep up to 8 GiB of earlier prompts
+        params.fit_params = False  # it would change n_ctx where memory is short
+        params.verbosity = -1
+        # It listens on a port of this machine whether asked to or not: nobody else is to use it.
+        params.api_keys = [secrets.token_hex(32)]
+        params.ui = False
+        params.endpoint_slots = False
+        try:
+            self._server = llama.Server(params)
+        except (RuntimeError, ValueError) as error:
+            raise EngineUnreachable(
+                f"llama.cpp cannot load {self._path.name} with {self.slots} slots of {self._context} tokens",
+                hint="is there memory enough (fewer slots or a smaller n_ctx need less), and does this "
+                "version of xllamacpp know the model's architecture?",
+            ) from error
+        self.identity = dataclasses.replace(
+            self.identity,
+            details={
+                **self.identity.details,
+                "xllamacpp": llama.__version__,
+                "n_ctx": self._context,
+                "slots": self.slots,
+            },
+        )
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        check_sampling(request.sampling)
+        body: dict[str, Any] = {
+            "messages": list(request.messages),
+            **DEFAULTS,
+            **{SAMPLING[name]: value for name, value in request.sampling.items() if name in SAMPLING},
+            "repeat_last_n": self._context,  # penalties look at everything, as vLLM's do
+            "seed": request.seed,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if "logit_bias" in body:
+            body["logit_bias"] = [[int(token), float(bias)] for token, bias in body["logit_bias"].items()]
+        if request.schema is not None:
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": request.schema, "strict": True},
+            }
+        if self._template_args:
+            body["chat_template_kwargs"] = self._template_args
+        return body
+
+    def _ask(self, server: Any, body: dict[str, Any], stopped: threading.Event) -> Completion:
+        """Runs in a thread of its own; `stopped` and closing end it at the next token."""
+        pieces: list[str] = []
+        last: dict[str, Any] = {}
+
+        def receive(event: dict[str, Any]) -> bool:
+            if "error" in event:
+                last["error"] = event["error"]
+            for choice in event.get("choices", ()):
+                pieces.append(choice["delta"].get("content") or "")
+                last["finish_reason"] = choice.get("finish_reason") or last.get("finish_reason")
+            if event.get("usage"):
+                last["usage"] = event["usage"]
+            return stopped.is_set() or self._closed.is_set()
+
+        if stopped.is_set() or self._closed.is_set():
+            raise RequestRetryable("stopped before it began")
+        try:
+            server.handle_chat_completions(body, receive)
+        except (ValueError, RuntimeError) as error:
+            raise RequestFailed(f"llama.cpp cannot answer this request: {_sentence(str(error))}") from error
+        if "error" in last:
+            raise _failure(last["error"])
+        if "usage" not in last:
+            raise RequestRetryable("the generation was stopped before it ended")
+        return Completion(
+            text="".join(pieces),
+            finish_reason=last["finish_reason"] or "stop",
+            input_tokens=last["usage"]["prompt_tokens"],
+            output_tokens=last["usage"]["completion_tokens"],
+        )
+
+
+def _failure(error: Mapping[str, Any]) -> RequestFailed | RequestRetryable:
+    if error.get("type") == "exceed_context_size_error":
+        return RequestFailed(
+            f"the prompt has {error.get('n_prompt_tokens')} tokens, the context takes {error.get('n_ctx')} "
+            "(option n_ctx)"
+        )
+    said = _sentence(str(error.get("message", error)))
+    if int(error.get("code", 500)) < 500:
+        return RequestFailed(f"llama.cpp refused the request: {said}")
+    return RequestRetryable(f"llama.cpp failed: {said}")
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:300] + " ..."
+
+
+def _trained_context(path: Path) -> int | None:
+    about = gguf_metadata(path)
+    length = about.get(f"{about.get('general.architecture')}.context_length")
+    return length if isinstance(length, int) else None
+
+
+def _cores() -> int:
+    with contextlib.suppress(AttributeError):  # not everywhere
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def _llama() -> Any:
+    """The xllamacpp module."""
+    try:
+        with _short_spin():
+            import xllamacpp
+    except ImportError as error:
+        hint = 'pip install "synthgen-data[llamacpp]"'
+        if "libgomp" in str(error):
+            hint = "install the system's OpenMP library (libgomp1, or libgomp)"
+        raise EngineUnreachable(f"the llamacpp engine cannot be imported: {error}", hint=hint) from error
+    return xllamacpp
+
+
+@contextlib.contextmanager
+def _short_spin() -> Iterator[None]:
+    """OpenMP reads these while it loads.
+
+    Its threads wait for each other by spinning, for long by default: where anything else wants a core,
+    that made generation ten times slower, and on an idle machine no faster.
+    """
+    names = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+    if names & os.environ.keys():
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "1000"
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
