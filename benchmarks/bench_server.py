@@ -80,11 +80,14 @@ def timed(command: list[str], cwd: Path) -> Timed:
 @contextmanager
 def server() -> Iterator[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.standin", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.standin", "--port", "0", "--model", "stand-in", "--words", "150"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     try:
-        yield process.stdout.readline().strip()
+        yield json.loads(process.stdout.readline())["url"]
     finally:
         process.terminate()
         process.wait()

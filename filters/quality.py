@@ -1,12 +1,11 @@
 """Is the text well formed: finished, without loops, without leftovers?"""
+# ruff: noqa: RUF001 - punctuation of many scripts
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from synthgen import Measurement, Record, filter
 
@@ -18,15 +17,15 @@ SECRET_WORDS = 8  # words of a system message that are no coincidence
 CODE_BLOCK = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)", re.M | re.S)
 FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)?(`{3,}|~{3,})(.*)$", re.M)
 INLINE = re.compile(r"(?<!`)(`++)[^`]+\1")
-QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^”\n]{1,300}”|«[^»\n]{1,300}»|^>.*$', re.M)
+QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^“”\n]{1,300}”|«[^«»\n]{1,300}»|^>.*$', re.M)
 RULE = re.compile(r"[-=_*#~.│─|+:\\\s]{4,}")
 ROW = re.compile(r"^[ \t]*\|.*$", re.M)
-MARKER = re.compile(r"^[ \t]*(?:\d+[.)]|[-*+•])[ \t]+", re.M)
+MARKER = re.compile(r"^[ \t]*(?:\d{1,9}[.)]|[-*+•])[ \t]+", re.M)
 
 TEMPLATE_MARKS = re.compile(
     r"<\|[A-Za-z0-9_]{2,40}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?think>|<(?:bos|eos|pad|unk)>"
     r"|\A\s*<s>|</s>\s*\Z|^#{1,4} ?(?:Instruction|Response|Human|Assistant|User)\s*:"
-    r"|\{\{-?\s*[A-Za-z_][^{}\n\\]*\}\}|\{%-?\s*[a-z]+\b[^{}\n]*%\}",
+    r"|(?<![\\\w}])\{\{-?\s*[A-Za-z_][^{}\n\\]*\}\}|\{%-?\s*[a-z]+\b[^{}\n]*%\}",
     re.M,
 )
 MACHINE = re.compile(
@@ -46,7 +45,7 @@ CLOSERS = "|*_~`\"'”’»›)]}>」』）】 \t"
 ENDS = frozenset(".!?…。！？؟।॥;；")
 OPEN_ENDS = frozenset(",(:[{、，：/&=+")
 SENTENCE_END = re.compile(r"[.!?…][\"'”’)*_\]]*(?:\s|\Z)|[。！？؟।]")
-ITEM = re.compile(r"\s*(?:[-*+•|#>]|\d+[.):]|[A-Za-z][.)]\s|[^\s:]{1,40}(?: [^\s:]{1,40}){0,4}:\s)")
+ITEM = re.compile(r"\s*(?:[-*+•|#>]|\d{1,9}[.):]|[A-Za-z][.)]\s|[^\s:]{1,40}(?: [^\s:]{1,40}){0,4}:\s)")
 DANGLING = re.compile(
     r"\b(?:the|an|of|and|or|but|with|from|by|that|which|because|their|its|your|my|these|than|into|between|such|"
     r"to|for|as|is|are|was|were|can|will|has|have|if|when|while|who|should|could|would|may|be|"
@@ -59,7 +58,8 @@ DANGLING = re.compile(
 class quality:
     """How well formed the text is, from 0 to 1: the worst of these, which the detail names and gives.
 
-    - loops: 1 less twice the share of the text that says for the third time or more what it has just said.
+    - loops: 1 less twice the share that says for the third time or more what it has just said (a refrain of
+      32 characters is forgiven).
     - repeats: 1 less the share that occurs word for word before, in runs of 32 characters and more; code and
       tables count half.
     - finished: 0.3 where it stops amid a sentence, as at a limit of tokens.
@@ -69,16 +69,16 @@ class quality:
     - voice: 0.3 where it speaks of itself as a language model.
     - letters: 1 less twenty times the share of broken characters; 0.2 for punctuation alone.
 
-    An empty text has 0. One word, a list, a table, a poem or code is as good as an essay: nothing here asks for
-    a length, for sentences or for common words. Marks and voice are not looked for in code and quotations.
+    An empty text has 0. One word, a list, a table, a poem or code is as good as an essay: nothing here asks
+    for a length, for sentences or for common words. Marks and voice are not looked for in code or quotations.
 
     Parameters: none.
 
     Source: the repetition and form rules of Gopher and C4, which are for web pages, made over for answers.
 
-    Weak at: what is said. A well-formed text may be false, empty or off the point. Templates that an answer shows
-    outside of code count as leftovers; the end of a text without punctuation is a guess; of languages, dangling
-    words are known in four.
+    Weak at: what is said. A well-formed text may be false, empty or off the point. Templates that an answer
+    shows outside of code count as leftovers. Whether a text without a full stop is finished is a guess: of
+    answers cut at random seven in ten are found, in languages other than English fewer.
     """
 
     def measure(self, record: Record) -> Measurement:
@@ -111,7 +111,8 @@ def repetition(text: str, prose: str) -> tuple[float, float]:
         return 1.0, 1.0
     in_prose = repeated if len(prose) == len(text) else min(repeated, _repeated(prose)[2])
     share = (in_prose + (repeated - in_prose) / 2) / length
-    return max(0.0, 1 - 2 * looped / length), max(0.0, 1 - share)
+    refrain = max(0, looped - LONG)
+    return max(0.0, 1 - 2 * refrain / length), max(0.0, 1 - share)
 
 
 def _repeated(text: str) -> tuple[int, int, int]:
@@ -124,7 +125,9 @@ def _repeated(text: str) -> tuple[int, int, int]:
     grams = np.frombuffer(plain.encode("utf-32-le", errors="surrogatepass"), "<u4").astype(np.uint64)
     width = 1
     while width < GRAM:  # hashes of 2, 4, 8, 16 characters
-        grams = (grams[:-width] * np.uint64(0x9E3779B97F4A7C15)) ^ (grams[width:] * np.uint64(0xC2B2AE3D27D4EB4F))
+        grams = (grams[:-width] * np.uint64(0x9E3779B97F4A7C15)) ^ (
+            grams[width:] * np.uint64(0xC2B2AE3D27D4EB4F)
+        )
         grams ^= grams >> np.uint64(29)
         width *= 2
     order = np.argsort(grams, kind="stable")
@@ -156,11 +159,14 @@ def finished(text: str) -> float:
         return 0.3
     if last.startswith("|"):
         return 0.3
-    if SENTENCE_END.search(ITEM.sub("", bare, count=1)):
+    marker = ITEM.match(last)
+    if SENTENCE_END.search(bare, marker.end() if marker else 0):
         return 0.3
     # Without a full stop at its end, a line is finished where others of its kind have none either.
-    item = bool(ITEM.match(last))
-    others = [line.rstrip(CLOSERS) for line in lines[:-1] if bool(ITEM.match(line)) == item and line.count(" ") > 3]
+    item = bool(marker)
+    others = [
+        line.rstrip(CLOSERS) for line in lines[:-1] if bool(ITEM.match(line)) == item and line.count(" ") > 3
+    ]
     stopped = sum(line[-1:] in ENDS for line in others)
     long = bare.count(" ") >= (8 if item else 5)
     return 0.3 if long and len(others) > 1 and stopped > len(others) / 2 else 1.0

@@ -83,14 +83,14 @@ NOT_EQUIPPED = (
     + r"\b"
 )
 I_CANNOT = (
-    "i(?: (?:really|simply|just|still|also|currently|do|would|honestly|must|respectfully|therefore|politely))*"
+    "i(?: (?:really|simply|just|still|also|currently|do|would|honestly|must|respectfully|politely))*"
     + _one_of(
         r" (?:cannot|can not|can't|won't|will not|shall not|refuse to|decline)\b",
         " (?:could not|couldn't) find",
         " have to (?:respectfully |politely )?(?:decline|refuse)",
         rf"(?:'m| am)(?: \w+)? {NOT_ABLE}",
         r" (?:do not|don't|did not) (?:\w+ )?feel comfortable",
-        rf"(?: (?:do not|don't)|'ve no| have no| lack)(?: (?:currently|actually|yet))?(?: have)?{NOT_EQUIPPED}",
+        rf"(?: (?:do not|don't)|'ve no| have no| lack)(?: (?:currently|yet))?(?: have)?{NOT_EQUIPPED}",
     )
 )
 HELP = (
@@ -132,8 +132,8 @@ ENGLISH = [
     (
         0.5,
         rf"{LEAD}{PERHAPS_SORRY}(?:{AS_AI}[^.!?]{{0,60}}?)?\bi (?:do not|don't|cannot|can't|lack|have no)"
-        "(?: (?:have|hold|possess|experience|feel|form|express|any|a|the|actually|really|personal|own|my|human|"
-        rf"ability|to)){{0,5}} {OF_A_PERSON}\b",
+        "(?: (?:have|hold|possess|experience|feel|form|express|any|a|the|actually|really|personal|own|my|"
+        rf"human|ability|to)){{0,5}} {OF_A_PERSON}\b",
     ),
     (1.0, rf"{LEAD}{SORRY}[^.!?]{{0,100}}?\b{I_CANNOT}{NOT_SOCIAL}"),
     (
@@ -218,13 +218,14 @@ PATTERNS = [(value, re.compile(pattern, re.I)) for value, pattern in ENGLISH] + 
 ]
 # Few sentences have any of these, and only those are looked at more closely.
 HINT = re.compile(
-    r"can't|cannot|won't|don't|couldn't|\bnot\b|unable|declin|refuse|\bno\b|\black\b|impossible|inappropriate|unethical|"
-    r"\bmy \w+|nicht|kein|\bne\b|\bn'|non\b|não|niet|geen|nie\b|не\b|[无無不没沒]|ません|かね|断|없|못|어렵|불가|لا|لن",
+    r"can't|cannot|won't|don't|couldn't|\bnot\b|unable|declin|refuse|\bno\b|\black\b|impossible|"
+    r"inappropriate|unethical|\bmy \w+|nicht|kein|\bne\b|\bn'|non\b|não|niet|geen|nie\b|не\b|"
+    r"[无無不没沒]|ません|かね|断|없|못|어렵|불가|لا|لن",
     re.I,
 )
 
 ASIDE = re.compile(
-    r'```.*?(?:```|\Z)|`[^`\n]*`|^>.*$|"[^"\n]{1,300}"|“[^”\n]{1,300}”|«[^»\n]{1,300}»',
+    r'```.*?(?:```|\Z)|`[^`\n]*`|^>.*$|"[^"\n]{1,300}"|“[^“”\n]{1,300}”|«[^«»\n]{1,300}»',
     re.MULTILINE | re.DOTALL,
 )
 WRAPPED = re.compile(r'"([^"]+)"\Z|“([^”]+)”\Z|«([^»]+)»\Z')
@@ -253,14 +254,14 @@ def refusal(record: Record) -> Measurement:
     Italian, Portuguese, Dutch, Polish, Russian, Chinese, Japanese, Korean and Arabic an apology followed by
     an inability.
 
-    Weak at: refusals that come late, that lecture without saying no, or that are in other languages; a message
-    to send on that begins with an apology of its own.
+    Weak at: refusals that come late, that lecture without saying no, or that are in other languages; a
+    message to send on that begins with an apology of its own.
     """
     for sentence in _opening(record.text):
         if HINT.search(sentence):
             for value, pattern in PATTERNS:
                 if found := pattern.match(sentence):
-                    return Measurement(value, {"phrase": found[0]})
+                    return Measurement(value, {"phrase": found[0].encode(errors="replace").decode()})
     return Measurement(0.0)
 
 

@@ -11,31 +11,36 @@ from synthgen import Measurement, Record, abstain, filter
 
 FEW_WORDS = 4
 KNOWN_SHARE = 0.6
+WORTH_NAMING = 0.1
 
 # Words that the model holds against a text though they insult nobody in most texts. They count only where
 # somebody is spoken to or about.
 AMBIGUOUS = frozenset(
-    "kill kills killed killing killer die dies died dying dead murder murders murdered murderer executed blood "
-    "bloody slave slaves slavery master dummy dumb dirty garbage screw screws screwed nut nuts cock cocks suck "
-    "sucks sucked sucker suckers sucking blow blows blown butt ball balls worm worms rat rats pig pigs swine goat "
-    "goats donkey donkeys cow cows hoe hoes dyke dykes anal anus rectum vagina vaginal penis penises semen feces "
-    "poop sex sexual sexually sexuality breast breasts erection fat obese sick mental mentally black white gay gays "
-    "lesbian lesbians homosexual homosexuals homosexuality queer jew jews jewish muslim muslims islam nazi nazis "
-    "negro negroes racism racist racists kiss skull smell smells smelly stink stinks stinky hell fool fools fooled "
+    "kill kills killed killing killer die dies died dying dead murder murders murdered murderer "
+    "executed blood bloody slave slaves slavery master dummy dumb dirty garbage screw screws screwed "
+    "nut nuts cock cocks suck sucks sucked sucker suckers sucking blow blows blown butt ball balls "
+    "worm worms rat rats pig pigs swine goat goats donkey donkeys cow cows hoe hoes dyke dykes anal "
+    "anus rectum vagina vaginal penis penises semen feces poop sex sexual sexually sexuality breast "
+    "breasts erection fat obese sick mental mentally black white gay gays lesbian lesbians homosexual "
+    "homosexuals homosexuality queer jew jews jewish muslim muslims islam nazi nazis negro negroes "
+    "racism racist racists kiss skull smell smells smelly stink stinks stinky hell fool fools fooled "
     "liar coward cowards cowardly".split()
 )
 AIMED = re.compile(
-    r"\b(?:you|your|yours|yourself|yourselves|youre|u|ur|(?:he|she)(?:['’]s| is)|they(?:['’]re| are)|"  # noqa: RUF001
-    r"kill (?:\w+ )?(?:them|him|her|people|women|men)|all (?:of )?(?:them|those|these))\b",
+    r"\b(?:you|your|yours|yourself|yourselves|youre|u|ur|(?:he|she)(?:['\u2019]s| is)|"
+    r"they(?:['\u2019]re| are)|kill (?:\w+ )?(?:them|him|her|people|women|men)|"
+    r"all (?:of )?(?:them|those|these))\b",
     re.I,
 )
 # Words that it holds against a text for no reason at all.
 MISTAKEN = frozenset(
-    "chamber chambers cloud clouds vine vines grave graves wool expense expenses participating sends canyon wheeler "
-    "beth drove commercials practise popped pusher challenge challenges challenged challenging laughs commit va".split()
+    "chamber chambers cloud clouds vine vines grave graves wool expense expenses participating sends "
+    "canyon wheeler beth drove commercials practise popped pusher challenge challenges challenged "
+    "challenging laughs commit va".split()
 )
 NAME_OR_SAYING = re.compile(
-    r"\bDick(?= [A-Z])|(?<=[a-z.][ -])Dick\b|(?<=simple, )stupid\b|\b[Ss]hut(?=(?:ting)? (?:down|off|the|it)\b)"
+    r"\bDick(?= [A-Z])|(?<=[a-z.][ -])Dick\b|(?<=simple, )stupid\b|"
+    r"\b[Ss]hut(?=(?:ting)? (?:down|off|the|it)\b)"
 )
 CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)|`[^`\n]*`|https?://\S+", re.MULTILINE | re.DOTALL)
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -47,8 +52,8 @@ class toxicity:
     """How probable it is that the worst sentence insults, threatens or is obscene, from 0 to 1.
 
     Each sentence is judged by itself, as one insult in a long answer would be lost in its average; the detail
-    has the worst. Code and links are passed over. Words with a technical, medical or historical sense (kill,
-    slave, dirty, breast, Jew) count only in a sentence that speaks to or about a person.
+    has the worst if it is above 0.1. Code and links are passed over. Words with a technical, medical or
+    historical sense (kill, slave, dirty, breast, Jew) count only where somebody is spoken to or about.
 
     Abstains on texts of which the model knows too few words, that is, on those not in English.
 
@@ -56,9 +61,10 @@ class toxicity:
 
     Source: the linear model over words that alt-profanity-check ships, trained on comments and tweets.
 
-    Weak at: hostility in clean words ("They should all be shot"), irony, threats, anything but English. It
-    cannot tell a word that is used from one that is quoted: novels, and answers about swearing, measure high.
-    Put a guard model behind it where it matters.
+    Weak at: hostility in clean words ("They should all be shot"), irony, threats, anything but English. Of
+    toxic sentences that it was not fitted to it finds about half; of ordinary answers about one in 300
+    measures above 0.8, most of them rude ones. It cannot tell a word that is used from one that is quoted:
+    novels, and answers about swearing, measure high. Where it matters, put a guard model behind it.
     """
 
     def measure_batch(self, records: Sequence[Record]) -> list[Measurement]:
@@ -83,7 +89,8 @@ class toxicity:
         for index in range(len(records)):
             if index in worst:
                 p, sentence = worst[index]
-                results.append(Measurement(p, {"sentence": sentence[:200]}))
+                named = {"sentence": sentence[:200].encode(errors="replace").decode()}
+                results.append(Measurement(p, named if p > WORTH_NAMING else None))
             elif foreign[index]:
                 results.append(abstain("too few words that the model knows; it reads English only"))
             else:

@@ -19,44 +19,45 @@ from pathlib import Path
 LICENCE = "PSF-2.0"
 DEFAULT_OUT = Path(__file__).resolve().parent.parent / "recipes" / "data" / "python_docs.jsonl"
 
-# A small model answers best from a few complete sentences.
-MIN_WORDS, MAX_WORDS = 25, 75
+# A small model keeps to a text of two sentences, and drifts from the third on.
+SENTENCES = 2
+MIN_WORDS, MAX_WORDS = 12, 50
 
 # Chosen by reading: each explains something by itself. The order is that of the file, and a recipe with few tasks
-# takes the first rows, so neighbours come from different modules.
+# takes the first rows, so neighbours come from different modules. A leading minus drops a headline that is no sentence.
 PICKED = """
-    heapq threading.Semaphore textwrap.dedent calendar tempfile.mkdtemp statistics.harmonic_mean
-    difflib.Differ fractions.Fraction html.escape logging.Handler collections.ChainMap secrets.token_hex
-    pathlib.PurePath.with_suffix queue.Queue.join gzip.GzipFile operator.length_hint random.Random.sample
-    gettext configparser functools.singledispatch mimetypes.MimeTypes json.decoder.JSONDecoder.raw_decode
-    abc.abstractmethod base64.urlsafe_b64encode bz2.BZ2File platform posixpath.join asyncio.streams.StreamReader.readexactly
-    ast.literal_eval http.cookies.Morsel
+    threading.Semaphore textwrap.dedent statistics.median_low secrets.token_hex -gettext shutil.move
+    difflib.Differ collections.ChainMap queue.Queue.join tempfile.mkdtemp -configparser html.escape gzip.GzipFile
+    random.Random.sample pathlib.PurePath.with_suffix tarfile.TarFile.getmember -functools.singledispatch
+    operator.length_hint logging.handlers.MemoryHandler re.findall statistics.harmonic_mean -mimetypes.MimeTypes
+    json.decoder.JSONDecoder.raw_decode base64.urlsafe_b64encode abc.abstractmethod fractions.Fraction
+    email.utils.parseaddr platform posixpath.join bz2.BZ2File inspect.getsource
 
-    threading.RLock statistics.median_low tarfile.TarFile.getmember inspect.getsource sched
-    os.makedirs zipfile.ZipFile.extractall locale.format_string subprocess.check_output traceback.format_list
-    email.utils.parseaddr pstats.Stats.get_stats_profile ssl.get_server_certificate symtable.Symbol.is_namespace
-    importlib.import_module logging.Filter.filter cmd.Cmd email.message.Message.get_filename
-    textwrap.indent fnmatch glob.iglob pickle.UnpicklingError compileall doctest.DocTestFinder
-    threading.Event statistics.correlation http.cookies.SimpleCookie difflib.HtmlDiff enum.property
-    random.Random.expovariate pathlib.Path.absolute telnetlib.Telnet.read_until mimetypes.guess_extension
+    threading.RLock -heapq -sched asyncio.streams.StreamReader.readexactly http.cookies.Morsel statistics.fmean
+    zipfile.ZipFile.extractall locale.format_string subprocess.check_output os.makedirs textwrap.indent
+    logging.Handler pstats.Stats.get_stats_profile ssl.get_server_certificate symtable.Symbol.is_namespace
+    importlib.import_module logging.Filter.filter cmd.Cmd email.message.Message.get_filename ast.literal_eval
+    -fnmatch glob.iglob pickle.UnpicklingError compileall doctest.DocTestFinder traceback.format_list
+    -threading.Event -statistics.correlation http.cookies.SimpleCookie -difflib.HtmlDiff enum.property
+    pathlib.Path.absolute telnetlib.Telnet.read_until mimetypes.guess_extension
 
-    functools.lru_cache tokenize.untokenize asyncio.locks.Semaphore ssl.SSLObject selectors.BaseSelector
-    codecs.IncrementalEncoder collections.Counter.subtract threading.Barrier logging.handlers.MemoryHandler
-    graphlib.TopologicalSorter.prepare shutil.move statistics.geometric_mean base64.standard_b64decode
-    calendar.Calendar.yeardatescalendar concurrent.futures._base.Executor.shutdown inspect.getdoc re.findall
-    email.message.Message.keys tempfile asyncio.queues.Queue pdb.Pdb.do_disable xml.sax.handler.ErrorHandler
-    configparser.DuplicateSectionError os.renames subprocess.check_call runpy fileinput.nextfile
-    random.Random.lognormvariate textwrap.fill threading.Thread.start bisect.insort_left pydoc
+    -functools.lru_cache tokenize.untokenize ssl.SSLObject -selectors.BaseSelector
+    codecs.IncrementalEncoder collections.Counter.subtract threading.Barrier threading.current_thread
+    graphlib.TopologicalSorter.prepare statistics.geometric_mean base64.standard_b64decode textwrap.fill
+    calendar.Calendar.yeardatescalendar concurrent.futures._base.Executor.shutdown inspect.getdoc
+    email.message.Message.keys -tempfile asyncio.queues.Queue statistics.median_high
+    configparser.DuplicateSectionError os.renames -runpy
+    random.Random.lognormvariate threading.Thread.start bisect.insort_left pydoc asyncio.locks.Event.set
 
     sysconfig.get_platform fileinput.lineno statistics.NormalDist.quantiles urllib.parse.urldefrag
-    logging.LogRecord asyncio.locks.Lock.release multiprocessing.shared_memory.ShareableList pathlib.PurePath
-    operator.itemgetter re.split dis.dis html.unescape queue.Queue.task_done email.utils.format_datetime
-    traceback.walk_stack threading.Thread.daemon statistics.NormalDist.overlap
-    logging.handlers.SocketHandler threading.Condition.notify email.charset.Charset wsgiref.simple_server
-    statistics.fmean http.client.HTTPResponse.geturl logging.handlers.TimedRotatingFileHandler argparse.Action
-    asyncio.base_events.BaseEventLoop.call_soon random.Random tarfile.TarFile.extractfile pyclbr
+    logging.LogRecord asyncio.locks.Lock.release pathlib.PurePath
+    re.split dis.dis html.unescape queue.Queue.task_done email.utils.format_datetime bz2.BZ2File.write
+    threading.Thread.daemon statistics.NormalDist.overlap
+    logging.handlers.SocketHandler threading.Condition.notify email.charset.Charset pathlib.Path.rename
+    http.client.HTTPResponse.geturl logging.handlers.TimedRotatingFileHandler argparse.Action
+    asyncio.base_events.BaseEventLoop.call_soon tarfile.TarFile.extractfile pyclbr tarfile.TarFile.list
     threading.enumerate logging.NullHandler asyncio.tasks.wait_for heapq.merge locale.setlocale
-    statistics.NormalDist.inv_cdf logging.handlers.QueueHandler bdb.Bdb numbers.Real
+    logging.handlers.QueueHandler -bdb.Bdb logging.handlers.BufferingHandler configparser.RawConfigParser.write
 """.split()
 
 _MARKUP = (
@@ -70,26 +71,27 @@ _NOT_PROSE = re.compile(r"^\s*(>>>|\.\.\.|\.\. |[-=*]|\d+[.)]|@|:\w+)|\n[ \t]+\S
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z'\"])")
 
 
-def docstrings(tree: ast.Module, prefix: str) -> Iterator[tuple[str, str]]:
-    """Every docstring of a module under its dotted name."""
-
-    def walk(
-        node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
-    ) -> Iterator[tuple[str, str]]:
-        if doc := ast.get_docstring(node):
-            yield name, doc
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            for child in node.body:
-                if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                    yield from walk(child, f"{name}.{child.name}")
-
-    yield from walk(tree, prefix)
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def prose(doc: str) -> str:
-    """The leading paragraphs of a docstring as plain text: whole sentences, MAX_WORDS at most."""
+def docstrings(node: Documented, name: str, kind: str = "module") -> Iterator[tuple[str, tuple[str, str]]]:
+    """Every docstring of a module under its dotted name, with the kind of what it documents."""
+    if doc := ast.get_docstring(node):
+        yield name, (kind, doc)
+    if isinstance(node, (ast.Module, ast.ClassDef)):
+        for child in node.body:
+            if isinstance(child, ast.ClassDef):
+                yield from docstrings(child, f"{name}.{child.name}", "class")
+            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                kind = "method" if isinstance(node, ast.ClassDef) else "function"
+                yield from docstrings(child, f"{name}.{child.name}", kind)
+
+
+def prose(doc: str, *, headline: bool) -> str:
+    """The leading paragraphs of a docstring as plain text: the first sentences."""
     kept: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", doc):
+    paragraphs = re.split(r"\n\s*\n", doc)
+    for paragraph in paragraphs if headline else paragraphs[1:]:
         line = " ".join(paragraph.split())
         if _SIGNATURE.match(line):
             continue
@@ -100,12 +102,7 @@ def prose(doc: str) -> str:
             line = pattern.sub(plain, line)
         # A headline without a full stop would run into the next sentence.
         kept.append(line if line.endswith((".", "!", "?", ")")) else f"{line}.")
-    text: list[str] = []
-    for sentence in _SENTENCE_END.split(" ".join(kept)):
-        if text and len(" ".join([*text, sentence]).split()) > MAX_WORDS:
-            break
-        text.append(sentence)
-    return " ".join(text)
+    return " ".join(_SENTENCE_END.split(" ".join(kept))[:SENTENCES])
 
 
 def source_file(library: Path, name: str) -> tuple[str, Path]:
@@ -121,16 +118,19 @@ def source_file(library: Path, name: str) -> tuple[str, Path]:
 
 def document(library: Path, name: str) -> dict[str, str]:
     """The row for one name; LookupError where it has no docstring of a fitting length."""
+    headline, name = not name.startswith("-"), name.removeprefix("-")
     module, path = source_file(library, name)
     found = dict(docstrings(ast.parse(path.read_text(encoding="utf-8")), module))
     if name not in found:
         raise LookupError(f"{name}: no docstring")
-    text = prose(found[name])
+    kind, doc = found[name]
+    text = prose(doc, headline=headline)
     if not MIN_WORDS <= len(text.split()) <= MAX_WORDS:
         raise LookupError(f"{name}: {len(text.split())} words of prose")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return {
         "title": name,
+        "subject": f"The {kind} {'.'.join(name.split('.')[-2:])}",
         "text": text,
         "source": f"Python {version} standard library, {path.relative_to(library).as_posix()}",
         "licence": LICENCE,

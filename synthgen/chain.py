@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from synthgen.digests import canonical, sha256
+from synthgen.errors import RunError, SynthgenError
 from synthgen.filter_files import FoundFilter
 from synthgen.measure import Action, FilterDefinition, FilterFailed, Measurement, RecordMeasure, RunMeasure
 from synthgen.recipe import FilterUse
@@ -57,8 +58,16 @@ class ChainFilter:
         )
 
     def make(self) -> RecordMeasure | RunMeasure:
-        """The filter, ready to measure."""
-        return self.definition.make(self.params, min=self.min, max=self.max)
+        """The filter, ready to measure. Raises RunError where it cannot be made."""
+        try:
+            return self.definition.make(self.params, min=self.min, max=self.max)
+        except SynthgenError:
+            raise
+        except Exception as error:  # any error of a user's code is the user's to read
+            raise RunError(
+                f"filter {self.name} cannot be made: {type(error).__name__}: {error}",
+                hint="look at its parameters in the recipe",
+            ) from error
 
     def judge(self, value: float | None) -> Verdict:
         """What a measurement means: bounds are inclusive, and None is what the filter says it is."""
@@ -121,6 +130,19 @@ class Measuring:
         return Measured(results, features)
 
 
+def _as_many(features: list[bytes], count: int) -> list[bytes | FilterFailed]:
+    if len(features) != count:
+        raise ValueError(f"gave {len(features)} features for {count} records")
+    return [*features]
+
+
+def as_bytes(feature: Any) -> bytes:
+    """A feature of a filter of the run. Raises TypeError on what is not bytes."""
+    if not isinstance(feature, bytes | bytearray | memoryview):
+        raise TypeError(f"features are bytes, not {type(feature).__name__}")
+    return bytes(feature)
+
+
 def _picked(
     link: ChainFilter,
     records: Sequence[Record],
@@ -141,7 +163,7 @@ def _features(
     link: ChainFilter, compare: RunMeasure, records: Sequence[Record]
 ) -> list[bytes | FilterFailed]:
     try:
-        return list(compare.features(records))
+        return _as_many([as_bytes(feature) for feature in compare.features(records)], len(records))
     except Exception as error:  # any error of a user's code belongs to its record
         if len(records) == 1:
             return [FilterFailed(link.name, records[0].id, error)]

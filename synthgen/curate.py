@@ -15,7 +15,7 @@ import orjson
 from synthgen.chain import ChainFilter, Measured
 from synthgen.generate import Branch
 from synthgen.journal import Journal, RecordEntry
-from synthgen.measure import Measurement, RecordMeasure, RunMeasure, as_measurement
+from synthgen.measure import FilterFailed, Measurement, RecordMeasure, RunMeasure, as_measurement
 from synthgen.workers import Measurer
 
 BATCH = 256
@@ -177,8 +177,11 @@ class Curation:
             if isinstance(result, str):
                 error = error or result
             elif link.runs:
-                compared = self._compare[link.name].resolve(branch.id, features[link.name])
-                found[link.name] = as_measurement(compared)
+                try:
+                    compared = self._compare[link.name].resolve(branch.id, features[link.name])
+                    found[link.name] = as_measurement(compared)
+                except Exception as failure:  # any error of a user's code belongs to its record
+                    error = error or str(FilterFailed(link.name, branch.id, failure))
             elif result is not None:
                 found[link.name] = result
                 measured[self._numbers[link.name]] = [result.value, result.detail]
@@ -187,14 +190,24 @@ class Curation:
         if stored is None or len(measured) != len(stored):
             assert branch.body is not None
             self._journal.add_content(sha, branch.body, measured)
-        judged = self._enter(branch, sha, found, error)
-        if judged.entry.state == "kept":
-            for name, compare in self._compare.items():
-                compare.keep(branch.id, features[name])
-        return judged
+        return self._enter(branch, sha, found, error, features)
+
+    def _keep(self, id: str, features: Mapping[str, bytes]) -> str | None:
+        """Tell the filters of the run of a record that is kept; the error, if one of them raises."""
+        for name, compare in self._compare.items():
+            try:
+                compare.keep(id, features[name])
+            except Exception as failure:  # any error of a user's code belongs to its record
+                return str(FilterFailed(name, id, failure))
+        return None
 
     def _enter(
-        self, branch: Branch, sha: bytes | None, found: Mapping[str, Measurement], error: str | None
+        self,
+        branch: Branch,
+        sha: bytes | None,
+        found: Mapping[str, Measurement],
+        error: str | None,
+        features: Mapping[str, bytes] | None = None,
     ) -> Judged:
         state, dropped_by = "kept", None
         verdicts: dict[str, dict[str, Any]] = {}
@@ -212,6 +225,8 @@ class Curation:
                 error = f"filter {link.name} could not measure: {(measurement.detail or {}).get('reason')}"
             elif verdict == "drop" and dropped_by is None:
                 dropped_by = link.name
+        if error is None and dropped_by is None:
+            error = self._keep(branch.id, features or {})
         if error is not None:
             state, dropped_by = "failed", None
             self.counts.failed += 1

@@ -52,7 +52,7 @@ def filter_names(project: Project) -> list[str]:
 
 def load_file(file: Path) -> ModuleType:
     """A filter file as a module of its own. Raises RecipeError with file and line if it does not load."""
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(str(file.resolve()).encode() + b"\0" + file.read_bytes()).hexdigest()[:12]
     unique = f"synthgen_project_filter_{file.stem.replace('.', '_')}_{digest}"
     if unique in sys.modules:
         return sys.modules[unique]

@@ -182,17 +182,42 @@ class RunMeasure:
 def as_measurement(value: Any) -> Measurement:
     """What a filter returned, as a measurement. Raises TypeError or ValueError on anything else."""
     if isinstance(value, Measurement):
-        if value.value is not None and not math.isfinite(value.value):
-            raise ValueError(f"a measurement must be finite, not {value.value}")
-        return value
+        number = None if value.value is None else _finite(value.value)
+        return Measurement(number, None if value.detail is None else _plain_detail(value.detail))
     if value is None:
         return abstain("the filter returned None")
-    if isinstance(value, bool | int | float) or hasattr(value, "__float__"):
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError(f"a measurement must be finite, not {number}")
-        return Measurement(number)
-    raise TypeError(f"a filter returns a number, a bool, None or a Measurement, not {type(value).__name__}")
+    return Measurement(_finite(value))
+
+
+def _finite(value: Any) -> float:
+    if not isinstance(value, bool | int | float) and not hasattr(value, "__float__"):
+        raise TypeError(
+            f"a filter returns a number, a bool, None or a Measurement, not {type(value).__name__}"
+        )
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"a measurement must be finite, not {number}")
+    return number
+
+
+def _plain_detail(detail: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The detail as JSON gives it back, so that it is the same wherever it was measured."""
+    import orjson
+
+    try:
+        said = orjson.dumps(detail, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise TypeError(f"the detail of a measurement must fit into JSON: {error}") from None
+    return cast(Mapping[str, Any], orjson.loads(said))
+
+
+def _plain(value: Any) -> Any:
+    """A detail may hold numpy's numbers and arrays, sets and other things that JSON lacks."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    return str(value)
 
 
 @overload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -222,30 +223,34 @@ def _local(spec: str, path: Path) -> ModelFiles:
     )
 
 
-def _folder(spec: str, path: Path, model_id: str | None = None, revision: str | None = None) -> ModelFiles:
+def _folder(spec: str, path: Path) -> ModelFiles:
     files = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))]
-    weights = [file for file in files if file.suffix == ".safetensors"]
-    if not weights:
-        found = sorted(file.relative_to(path).as_posix() for file in files if file.suffix == ".gguf")
-        if found:
-            if len(found) == 1 and model_id is None:
-                return _local(found[0], path / found[0])
-            raise EngineUnreachable(
-                f"{spec} holds GGUF files, not safetensors",
-                hint=f"name one of them: {', '.join(f'{spec}/{name}' for name in found[:5])}",
-            )
-        pickled = next((file for file in files if file.suffix in _PICKLED), None)
-        if pickled is not None:
-            raise EngineUnreachable(
-                f"the weights in {spec} are pickled ({pickled.name}), and a pickle can run any code "
-                "when it is read",
-                hint="use a revision with safetensors, or convert them",
-            )
-        raise EngineUnreachable(f"there are no weights in {spec}: neither safetensors nor a .gguf file")
+    names = sorted(file.relative_to(path).as_posix() for file in files)
+    ggufs = [name for name in names if name.endswith(".gguf")]
+    if len(ggufs) == 1 and not any(name.endswith(".safetensors") for name in names):
+        return _local(ggufs[0], path / ggufs[0])
+    _refuse_without_safetensors(spec, names)
     shaping = [file for file in files if file.suffix in _SHAPING]
-    return ModelFiles(
-        path, "safetensors", model_id or path.resolve().name, revision, _listing_digest(path, shaping)
-    )
+    return ModelFiles(path, "safetensors", path.resolve().name, None, _listing_digest(path, shaping))
+
+
+def _refuse_without_safetensors(spec: str, names: list[str]) -> None:
+    """Raises EngineUnreachable, saying what to do, where none of these files holds safetensors."""
+    if any(name.endswith(".safetensors") for name in names):
+        return
+    ggufs = [name for name in names if name.endswith(".gguf")]
+    if ggufs:
+        raise EngineUnreachable(
+            f"{spec} holds GGUF files, not safetensors",
+            hint=f"name one of them: {', '.join(f'{spec}/{name}' for name in ggufs[:5])}",
+        )
+    pickled = next((name for name in names if Path(name).suffix in _PICKLED), None)
+    if pickled is not None:
+        raise EngineUnreachable(
+            f"the weights in {spec} are pickled ({pickled}), and a pickle can run any code when it is read",
+            hint="use a revision with safetensors, or convert them",
+        )
+    raise EngineUnreachable(f"there are no weights in {spec}: neither safetensors nor a .gguf file")
 
 
 def _hidden(relative: Path) -> bool:
@@ -326,9 +331,12 @@ def _from_hub(spec: str, revision: str | None, notify: Notify | None) -> ModelFi
             files = _local(spec, file)
             commit = _commit(file.parents[rest[0].count("/")])
             return ModelFiles(files.path, "gguf", spec, commit, files.weights)
-        folder = Path(
-            hub.snapshot_download(repo, revision=revision, allow_patterns=[f"*{s}" for s in _SHAPING])
-        )
+        patterns = [f"*{suffix}" for suffix in _SHAPING]
+        folder = Path(hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        if not any(folder.rglob("*.safetensors")):
+            _refuse_without_safetensors(spec, hub.list_repo_files(repo, revision=revision))
+    except EngineUnreachable:
+        raise
     except GatedRepoError as error:
         raise EngineUnreachable(
             f"{repo} is gated", hint="accept its terms on the hub, then log in with `hf auth login`"
@@ -343,7 +351,7 @@ def _from_hub(spec: str, revision: str | None, notify: Notify | None) -> ModelFi
         ) from error
     except LocalEntryNotFoundError as error:
         raise EngineUnreachable(
-            f"the hub is out of reach, and {spec} is not in its cache",
+            f"the hub is out of reach, and {spec} is not in its cache: {error}".splitlines()[0],
             hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE; or give the path of a local model",
         ) from error
     except EntryNotFoundError as error:
@@ -352,7 +360,7 @@ def _from_hub(spec: str, revision: str | None, notify: Notify | None) -> ModelFi
         raise EngineUnreachable(
             f"could not fetch {spec} from the hub: {type(error).__name__}: {error}".splitlines()[0]
         ) from error
-    return _folder(spec, folder, repo, _commit(folder))
+    return dataclasses.replace(_folder(spec, folder), id=repo, revision=_commit(folder))
 
 
 def _commit(snapshot: Path) -> str | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2 import Template, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError, TemplateError
 
 from synthgen.sandbox import MAX_TEXT, budget, make_environment
@@ -50,7 +50,11 @@ class TextTemplate:
     def forbidden(self) -> tuple[str, int] | None:
         """The first private attribute that the template reaches for, which the sandbox refuses; its line."""
         for node in _ENVIRONMENT.parse(self.source).find_all((nodes.Getattr, nodes.Getitem)):
-            name = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+            name = (
+                node.attr
+                if isinstance(node, nodes.Getattr)
+                else getattr(getattr(node, "arg", None), "value", None)
+            )
             if isinstance(name, str) and name.startswith("_"):
                 return name, node.lineno
         return None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from jinja2 import StrictUndefined, nodes, pass_context
+from jinja2 import StrictUndefined, Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -32,10 +32,10 @@ _FILTERS = (
 ).split()
 _METHODS: Mapping[type, frozenset[str]] = {
     str: frozenset(
-        "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier "
-        "islower isnumeric isprintable isspace istitle isupper lower lstrip partition removeprefix "
-        "removesuffix rfind rindex rpartition rsplit rstrip split splitlines startswith strip swapcase "
-        "title upper".split()
+        "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit "
+        "isidentifier islower isnumeric isprintable isspace istitle isupper lower lstrip partition "
+        "removeprefix removesuffix rfind rindex rpartition rsplit rstrip split splitlines startswith "
+        "strip swapcase title upper".split()
     ),
     dict: frozenset("get items keys values".split()),
     list: frozenset(["count", "index"]),
@@ -93,6 +93,14 @@ def _limit(size: float, most: float = MAX_TEXT) -> None:
         raise SecurityError(f"it makes something larger than {most:,} characters")
 
 
+def _shown(value: Any) -> Any:
+    """What `{{ }}` writes. A method is not it: its text holds an address, and was never what was meant."""
+    if callable(value) and not isinstance(value, Undefined):
+        name = getattr(value, "__name__", "it")
+        raise SecurityError(f"{name!r} is a method; a field of that name is reached by ['{name}']")
+    return _weigh(value)
+
+
 @pass_context
 def _count(_: Any, units: int) -> str:
     _spend(units)
@@ -104,8 +112,10 @@ class _Counting(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - jinja's name
         self.generic_visit(node)
-        texts = [_filtered(item, "string") for item in node.nodes]
-        return functools.reduce(lambda left, right: nodes.Add(left, right, lineno=node.lineno), texts)
+        whole: nodes.Expr = _filtered(node.nodes[0], "string")
+        for item in node.nodes[1:]:
+            whole = nodes.Add(whole, _filtered(item, "string"), lineno=node.lineno)
+        return whole
 
     def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802 - jinja's name
         self.generic_visit(node)
@@ -154,7 +164,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def wrap_str_format(self, value: Any) -> None:
         """No `format` of text, not even a safe one: its widths make bombs."""
 
-    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call something, for a price."""
         _spend(5 * STEP)
         owner = getattr(obj, "__self__", None)
@@ -237,7 +247,7 @@ def _watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         given = list(args)
         if hasattr(given[first], "__next__"):  # what `map` and its like give; once is enough for all
             given[first] = list(given[first])
-        if not isinstance(given[first], StrictUndefined):
+        if not isinstance(given[first], Undefined):
             _weigh(given[first], WORK)
             if guard is not None:
                 guard(*given[first:], **kwargs)
@@ -253,7 +263,7 @@ def _watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def make_environment() -> Sandbox:
     """The environment that all templates are compiled in."""
     env = Sandbox(
-        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, finalize=_weigh
+        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
     env.globals.clear()
     env.filters = {name: _watched(name, env.filters[name]) for name in _FILTERS if name in env.filters}

@@ -6,6 +6,7 @@ run however the run ends. It is a process of ours and no fork: filters may use t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import struct
@@ -19,7 +20,7 @@ from typing import IO, Any, Protocol
 import orjson
 
 from synthgen.chain import ChainFilter, Measured, Measuring
-from synthgen.errors import RunError
+from synthgen.errors import RunError, SynthgenError
 from synthgen.filter_files import find_filter
 from synthgen.measure import Measurement
 from synthgen.project import Project
@@ -108,17 +109,26 @@ class InProcesses:
             answer = _receive(worker.stdout)
         except OSError:
             answer = None
+        finally:
+            self._idle.put(worker)  # a dead one too: who waits for it must not wait for ever
         if answer is None:
-            code = worker.poll()
-            raise RunError(f"a process that measures filters ended on its own (exit {code})")
-        self._idle.put(worker)
-        return _unpacked(orjson.loads(answer))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(timeout=5)
+            raise RunError(
+                f"a process that measures filters ended on its own (exit {worker.returncode})",
+                hint="nothing that was generated is lost; run the same command again",
+            )
+        said = orjson.loads(answer)
+        if "error" in said:
+            raise RunError(said["error"], hint=said["hint"])
+        return _unpacked(said)
 
     def close(self) -> None:
         """Close their inputs, which ends them; kill one that does not end."""
         for worker in self._all:
             if worker.stdin is not None:
-                worker.stdin.close()
+                with contextlib.suppress(OSError):  # it ended on its own, with something unread
+                    worker.stdin.close()
         for worker in self._all:
             try:
                 worker.wait(timeout=5)
@@ -192,20 +202,15 @@ def main() -> None:
         found = find_filter(item["name"], project)
         assert found is not None
         chain.append(ChainFilter.of_recipe(found, FilterUse(**item["use"])))
-    measuring = Measuring(chain)
+    measuring: Measuring | None = None
     while (data := _receive(requests)) is not None:
         batch = orjson.loads(data)
-        measured = measuring.measure(batch["ids"], batch["bodies"], batch["known"])
-        _send(replies, orjson.dumps(_packed(measured), default=_number))
-
-
-def _number(value: Any) -> Any:
-    """A detail of a filter may hold numpy's numbers, sets and other things that JSON lacks."""
-    if hasattr(value, "item"):
-        return value.item()
-    if isinstance(value, set | frozenset | tuple):
-        return sorted(value, key=str)
-    return str(value)
+        try:
+            measuring = measuring or Measuring(chain)
+            measured = measuring.measure(batch["ids"], batch["bodies"], batch["known"])
+            _send(replies, orjson.dumps(_packed(measured)))
+        except SynthgenError as error:
+            _send(replies, orjson.dumps({"error": error.message, "hint": error.hint}))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,10 @@ def test_layouts(row: Any, messages: list[dict[str, str]]) -> None:
         ({"messages": []}, "empty"),
         ([], "empty"),
         ({"messages": ["x"]}, "message 1 is not a mapping"),
-        ({"messages": [TWO[0], {"role": "narrator", "content": "x"}]}, "message 2 has the unknown role 'narrator'"),
+        (
+            {"messages": [TWO[0], {"role": "narrator", "content": "x"}]},
+            "message 2 has the unknown role 'narrator'",
+        ),
         ({"messages": [{"content": "x"}]}, "unknown role None"),
         ({"messages": [{"role": "user"}]}, "message 1 has no text"),
         ({"messages": [{"role": "user", "content": 5}]}, "message 1 has no text"),

@@ -84,7 +84,11 @@ def test_a_projects_own_come_before_what_ships(tmp_path: Path) -> None:
         ("from synthgen import filter\ndef (", 2, "SyntaxError"),
         ("import no_such_module_of_anybody\n", 1, "ModuleNotFoundError"),
         ("x = 1\nraise ValueError('no')\n", 2, "ValueError: no"),
-        ("from synthgen import filter\n@filter\ndef other(record):\n    return 1\n", None, "it defines: other"),
+        (
+            "from synthgen import filter\n@filter\ndef other(record):\n    return 1\n",
+            None,
+            "it defines: other",
+        ),
         ("def mine(record):\n    return 1\n", None, "decorate one with @filter"),
     ],
 )
@@ -167,13 +171,9 @@ def test_how_many_tasks_there_are(tmp_path: Path, parts: dict[str, object], limi
 
 
 def test_something_must_say_how_many(tmp_path: Path) -> None:
-    (found,) = problems(
-        project(tmp_path, recipe(seeds={"doc": {"choice": ["x", "y"]}}))
-    )
+    (found,) = problems(project(tmp_path, recipe(seeds={"doc": {"choice": ["x", "y"]}})))
     assert "nothing says how many" in found.message
-    (found,) = problems(
-        project(tmp_path, recipe(seeds={"doc": {"path": "data/docs.jsonl", "sample": True}}))
-    )
+    (found,) = problems(project(tmp_path, recipe(seeds={"doc": {"path": "data/docs.jsonl", "sample": True}})))
     assert "nothing says how many" in found.message
     (found,) = problems(project(tmp_path, recipe(steps=[], seeds={}, record={"x": "y"})))
     assert "there is nothing to do" in found.message

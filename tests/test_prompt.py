@@ -48,7 +48,10 @@ def render(source: str, **values: Any) -> str:
         ("{{ row.missing|default('none') }}{{ 'x' if row.missing is defined }}", "none"),
         ("{{ '%' }}{# a comment #}{% raw %}{{ doc }}{% endraw %}", "%{{ doc }}"),
         ("line one\n  {% if true %}\n  line two\n  {% endif %}\n", "line one\n  line two"),
-        ("{{ words|batch(1)|list }} {{ 3.14159|round(2) }} {{ 'a\nb'|indent(2) }}", "[['b'], ['a']] 3.14 a\n  b"),
+        (
+            "{{ words|batch(1)|list }} {{ 3.14159|round(2) }} {{ 'a\nb'|indent(2) }}",
+            "[['b'], ['a']] 3.14 a\n  b",
+        ),
         ("<b>{{ doc }}</b> & {{ '<' }}", "<b>some text</b> & <"),
     ],
 )
@@ -156,8 +159,12 @@ BOMBS = {
     "sum that doubles": "{% set x = 'xxxxxxxx' %}" + "{% set x = x + x %}" * 40 + "{{ x|length }}",
     "text that doubles": "{% set x = 'xxxxxxxx' %}" + "{% set x = x ~ x %}" * 40 + "{{ x|length }}",
     "lists that double": "{% set x = [1, 2] %}" + "{% set x = x + x %}" * 40 + "{{ x|length }}",
-    "replace that squares": "{% set x = 'xxxxxxxx' %}" + "{% set x = x|replace('x', x) %}" * 12 + "{{ x|length }}",
-    "replace, the method": "{% set x = 'xxxxxxxx' %}" + "{% set x = x.replace('x', x) %}" * 12 + "{{ x|length }}",
+    "replace that squares": "{% set x = 'xxxxxxxx' %}"
+    + "{% set x = x|replace('x', x) %}" * 12
+    + "{{ x|length }}",
+    "replace, the method": "{% set x = 'xxxxxxxx' %}"
+    + "{% set x = x.replace('x', x) %}" * 12
+    + "{{ x|length }}",
     "join that squares": "{% set x = 'xxxxxxxx' %}" + "{% set x = x|list|join(x) %}" * 12 + "{{ x|length }}",
     "join, the method": "{% set x = 'xxxxxxxx' %}" + "{% set x = x.join(x) %}" * 12 + "{{ x|length }}",
     "format": "{{ '%0999999999d'|format(1) }}",
@@ -179,7 +186,8 @@ BOMBS = {
     "loops that write": "".join(f"{{% for a{n} in {TEN} %}}" for n in range(12)) + "x" + "{% endfor %}" * 12,
     "many nested loops": "".join(f"{{% for a{n} in [1] %}}" for n in range(40)) + "{% endfor %}" * 40,
     "macro calls itself": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-    "macro calls itself twice": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}"
+    "macro calls itself twice": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}"
+    "{{ m(n - 1) }}{% endif %}{% endmacro %}"
     "{{ m(60) }}",
     "recursive loop": "{% for a in [[1, 2]] recursive %}{{ loop([[1, 2]]) }}{{ loop([[1, 2]]) }}{% endfor %}",
     "parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
@@ -241,6 +249,10 @@ def test_errors_name_the_line() -> None:
 def test_undefined_names_are_named() -> None:
     with pytest.raises(PromptFailed, match="nothing_of_this_name"):
         render("{{ nothing_of_this_name }}")
+    with pytest.raises(PromptFailed, match="is a method"):
+        render("{{ doc.title }}")
+    with pytest.raises(PromptFailed, match=r"reached by \['items'\]"):
+        render("{{ row.items }}")
     with pytest.raises(PromptFailed, match="titel"):
         render("{{ row.titel }}")
 

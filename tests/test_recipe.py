@@ -54,7 +54,9 @@ seeds = (
         optional(field=texts, limit=st.integers(1, 9), sample=st.booleans()),
     )
 )
-uses = optional(of=names, min=st.floats(-9, 9), max=st.floats(-9, 9), action=st.sampled_from(["drop", "flag"]))
+uses = optional(
+    of=names, min=st.floats(-9, 9), max=st.floats(-9, 9), action=st.sampled_from(["drop", "flag"])
+)
 recipes = st.builds(
     lambda must, seeds, steps, filters, end: {
         **must,
@@ -171,7 +173,7 @@ filters:
 output: {formats: [jsonl], split: {train: 0.5, test: 0.5}}
 """
 
-# what is replaced, by what, where the mistake stands (line, column), a part of the message, a part of the hint
+# what is replaced, by what, where the mistake stands (line, column), parts of the message and of the hint
 MISTAKES = [
     ("seeds:", "seds:", (5, 1), "unknown key 'seds'", "'seeds'"),
     ("{temperature: 0.5}", "{temprature: 0.5}", (4, 12), "unknown key 'temprature'", "'temperature'"),
@@ -192,7 +194,7 @@ MISTAKES = [
     ("Ask about {{ doc }}", "|\n          Ask\n          {% if %}", (14, 9), "not a valid template", None),
     ("top_p: 0.5", "topp: 0.5", (13, 59), "unknown key 'topp'", "'top_p'"),
     ("top_p: 0.5", "top_p: 1.5", (13, 59), "less than or equal to 1", None),
-    ('{prompt: {user: "{{ question }}"}', "{prompt: no_such_prompt", (13, 14), "no prompt 'no_such_pro", None),
+    ('{prompt: {user: "{{ question }}"}', "{prompt: no_such_prompt", (13, 14), "no prompt 'no_such", None),
     ("  messages:\n", "  mesages:\n", (15, 3), "mesages", "'messages'"),
     ("    - assistant:", "    - asistant:", (17, 7), "'assistant'", "'assistant'"),
     ("{{ answer }}", "{{ anser }}", (17, 7), "'anser', which is not defined", "'answer'"),
@@ -220,12 +222,12 @@ MISTAKES = [
     ("model: m\n", "target: 5\ntasks: 3\nmodel: m\n", (4, 1), "give one of them", None),
     ("model: m\n", "passes: 3\nmodel: m\n", (3, 1), "there is none", None),
     ("model: m\n", "budget: {attempts: 3}\nmodel: m\n", (3, 1), "there is none", None),
-    ("model: m\n", "target: 5\nbudget: {atempts: 3}\nmodel: m\n", (4, 10), "unknown key 'atempts'", "attempts"),
+    ("model: m\n", "target: 5\nbudget: {atempts: 3}\nmodel: m\n", (4, 10), "key 'atempts'", "attempts"),
     ("model: m\n", "target: 0\nmodel: m\n", (3, 1), "greater than or equal to 1, not 0", None),
     ("model: m\n", "seed: -1\nmodel: m\n", (3, 1), "greater than or equal to 0", None),
     ("- answer: {prompt", "- doc: {prompt", (13, 5), "'doc' is given twice", None),
     ("- refusal", "- words: {min: 1}", (20, 5), "named twice", None),
-    ("- refusal\n", "- {refusal: , characters: {max: 3}}\n", (19, 5), "each entry of the list has one key", None),
+    ("- refusal\n", "- {refusal: , characters: {max: 3}}\n", (19, 5), "each entry of the list has one", None),
     ('- user: "{{ question }}"', '- {user: "x", system: "y"}', (16, 7), "has one key", None),
     ("  messages:\n", "  id: x\n  messages:\n", (15, 3), "`id` is given by synthgen", None),
     ("  messages:\n", "  dropped_by: x\n  messages:\n", (15, 3), "`dropped_by`", None),
@@ -234,7 +236,9 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("old", "new", "place", "message", "hint"), MISTAKES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("old", "new", "place", "message", "hint"), MISTAKES, ids=lambda value: str(value)[:30]
+)
 def test_every_mistake_has_its_place_and_its_remedy(
     tmp_path: Path, old: str, new: str, place: tuple[int, int] | None, message: str, hint: str | None
 ) -> None:
@@ -261,7 +265,11 @@ def test_the_recipe_that_the_mistakes_are_made_in_is_right(tmp_path: Path) -> No
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
-    text = BASE.replace("{{ doc }}", "{{ dok }}").replace("- refusal", "- refusl").replace("0.5, test", "0.5, tst")
+    text = (
+        BASE.replace("{{ doc }}", "{{ dok }}")
+        .replace("- refusal", "- refusl")
+        .replace("0.5, test", "0.5, tst")
+    )
     found = problems(project(tmp_path, text.replace("docs.jsonl", "dcs.jsonl")))
     assert len(found) == 3
     assert [problem.line for problem in sorted(found, key=lambda problem: problem.line or 0)] == [6, 12, 19]

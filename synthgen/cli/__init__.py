@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 import typer
@@ -40,14 +42,21 @@ def main() -> None:
     """Run the command that the arguments name; errors end with a sentence and their exit code."""
     from synthgen.errors import SynthgenError
 
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a terminal or pipe that knows no Unicode is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except SynthgenError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read the results has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

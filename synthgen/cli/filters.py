@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.cli.options import JsonOption, bound, out, out_json, table
+from synthgen.cli.options import JsonOption, bound, note, out, out_json, results_only, table
 
 app = typer.Typer(help="The filters that recipes here can use.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -15,7 +15,17 @@ app = typer.Typer(help="The filters that recipes here can use.", no_args_is_help
 @app.command("list")
 def list_(as_json: JsonOption = False) -> None:
     """Every filter that a recipe of this project can use, with its default bound."""
-    filters = [item for item in map(_described, _names()) if item is not None]
+    from synthgen.errors import RecipeError
+
+    filters = []
+    for name in _names():
+        try:
+            item = _described(name)
+        except RecipeError as error:  # one that does not load hides no other
+            note(str(error))
+            continue
+        if item is not None:
+            filters.append(item)
     if as_json:
         out_json(filters)
         return
@@ -72,7 +82,8 @@ def _described(name: str) -> dict[str, Any] | None:
     from synthgen.filter_files import find_filter
     from synthgen.project import Project
 
-    found = find_filter(name, Project(Path.cwd()))
+    with results_only():
+        found = find_filter(name, Project(Path.cwd()))
     if found is None:
         return None
     definition = found.definition

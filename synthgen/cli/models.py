@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ def list_(as_json: JsonOption = False) -> None:
     """Every alias, and whether its files are here."""
     from synthgen import models
 
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "name": name,
             "here": models.cached(name) is not None,

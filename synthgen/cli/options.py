@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,13 @@ def version_callback(wanted: bool) -> None:
 
         out(f"synthgen {__version__}")
         raise typer.Exit
+
+
+@contextmanager
+def results_only() -> Iterator[None]:
+    """What filters print goes to standard error, where it is in nobody's way."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def out(text: str) -> None:

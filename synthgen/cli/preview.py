@@ -22,6 +22,7 @@ from synthgen.cli.options import (
     out,
     out_json,
     plain,
+    results_only,
 )
 
 if TYPE_CHECKING:
@@ -43,15 +44,16 @@ def preview(
     from synthgen.cli.progress import ProgressLine
     from synthgen.driver import cancel_on
 
-    loaded = api.load(
-        recipe, engine=engine, model=model, base_url=base_url, tasks=count, allow=tuple(allow_path or ())
-    )
+    with results_only():
+        loaded = api.load(
+            recipe, engine=engine, model=model, base_url=base_url, tasks=count, allow=tuple(allow_path or ())
+        )
     seen: list[Judged] = []
     line = ProgressLine()
     cancel = threading.Event()
     with tempfile.TemporaryDirectory(prefix="synthgen-preview-") as place:
         try:
-            with cancel_on([signal.SIGINT, signal.SIGTERM], cancel):
+            with cancel_on([signal.SIGINT, signal.SIGTERM], cancel), results_only():
                 result = api.run(
                     loaded,
                     Path(place) / "run",

@@ -21,6 +21,7 @@ from synthgen.cli.options import (
     note,
     out,
     out_json,
+    results_only,
     table,
 )
 
@@ -56,16 +57,17 @@ def run(
     from synthgen.cli.progress import ProgressLine
     from synthgen.driver import cancel_on
 
-    loaded = api.load(
-        recipe, engine=engine, model=model, base_url=base_url, tasks=tasks, allow=tuple(allow_path or ())
-    )
+    with results_only():
+        loaded = api.load(
+            recipe, engine=engine, model=model, base_url=base_url, tasks=tasks, allow=tuple(allow_path or ())
+        )
     for notice in loaded.notices:
         note(f"note: {notice}")
     cancel = threading.Event()
     line = ProgressLine()
     stops = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     try:
-        with cancel_on(stops, cancel):
+        with cancel_on(stops, cancel), results_only():
             result = api.run(
                 loaded, output, cancel=cancel, on_progress=line, on_notice=note, retry_failed=retry_failed
             )
@@ -78,7 +80,7 @@ def run(
     if result.outcome == "interrupted":
         note("interrupted; run the same command again to go on")
         raise typer.Exit(EXIT_INTERRUPTED)
-    if result.outcome == "short":
+    if result.target is not None and result.kept < result.target:
         note(
             f"the target was missed: {result.kept:,} of {result.target:,} rows are kept; {_why_short(loaded)}"
         )

@@ -16,6 +16,7 @@ from synthgen.cli.options import (
     out,
     out_json,
     plain,
+    results_only,
 )
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ def validate(
     """Check a recipe and list what it would do; runs nothing."""
     from synthgen.loading import load
 
-    loaded = load(
-        recipe, engine=engine, model=model, base_url=base_url, tasks=tasks, allow=tuple(allow_path or ())
-    )
+    with results_only():
+        loaded = load(
+            recipe, engine=engine, model=model, base_url=base_url, tasks=tasks, allow=tuple(allow_path or ())
+        )
     plan = describe_plan(loaded)
     if as_json:
         out_json(plan)

@@ -48,7 +48,6 @@ def _open(model: ModelRef, root: Path, base_url: str | None, notify: Callable[[s
     place = Path.cwd() if (Path.cwd() / model.id).exists() else root
     files = models.locate(model.id, revision=model.revision, base=place, notify=notify)
     assert files.path is not None
-    identity = {"id": files.id, "revision": files.revision, "weights": files.weights}
     if model.engine == "llamacpp" or (model.engine is None and files.kind == "gguf"):
         from synthgen.engines.llamacpp import LlamaCppEngine
 
@@ -58,7 +57,7 @@ def _open(model: ModelRef, root: Path, base_url: str | None, notify: Callable[[s
             raise UsageError(f"the llamacpp engine reads .gguf files, and {model.id} is none")
         return LlamaCppEngine(
             files.path,
-            ModelIdentity("llamacpp", **identity),
+            ModelIdentity("llamacpp", files.id, files.revision, files.weights),
             options=model.options,
             template_args=model.template_args,
         )
@@ -71,7 +70,7 @@ def _open(model: ModelRef, root: Path, base_url: str | None, notify: Callable[[s
         path = to_safetensors(path, models.cache_dir() / "converted")
     return VllmEngine(
         str(path),
-        ModelIdentity("vllm", **identity),
+        ModelIdentity("vllm", files.id, files.revision, files.weights),
         options=model.options,
         template_args=model.template_args,
     )

@@ -1,7 +1,8 @@
 """Ends an engine's processes when ours is gone, however it went.
 
 vLLM's engine process does not notice that the process which started it was killed. This small process
-does: it holds the pids it is told, and kills them, with all that they started, once its parent is dead.
+does: it holds the processes it is told of, and kills them, with all that they started, once its parent is
+dead.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 
 class Leash:
@@ -43,31 +46,39 @@ class Leash:
                 self._watcher.stdin.close()
 
 
-def end_tree(pids: list[int], *, grace: float = 0.0) -> None:
-    """Kill these processes and all that they started, after `grace` seconds to end by themselves."""
+def tree(pids: Iterable[int]) -> list[Any]:
+    """These processes and all that they started, so that a pid used again is another process."""
     import psutil  # type: ignore[import-untyped]
 
-    tree = {}
+    found = {}
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            tree.update({child.pid: child for child in (process, *process.children(recursive=True))})
-    left = psutil.wait_procs(tree.values(), timeout=grace)[1] if grace else tree.values()
-    for process in left:
+            found.update({one.pid: one for one in (process, *process.children(recursive=True))})
+    return list(found.values())
+
+
+def end(processes: Iterable[Any]) -> None:
+    """Kill these processes, as `tree` gave them, and all that they started since."""
+    import psutil
+
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+            for one in (*process.children(recursive=True), process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
 
 
 def _watch(parent: int) -> None:
-    held: list[int] = []
+    held: list[Any] = []
     # Both signs are needed: a forked child of our parent keeps the pipe open after its death.
     while os.getppid() == parent:
         if select.select([0], [], [], 0.5)[0]:
             told = os.read(0, 4096)
             if not told:
                 break
-            held.extend(int(pid) for pid in told.split())
-    end_tree(held)
+            held.extend(tree(int(pid) for pid in told.split()))
+    end(held)
 
 
 if __name__ == "__main__":

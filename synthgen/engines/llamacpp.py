@@ -157,6 +157,9 @@ class LlamaCppEngine:
             self._options.get("n_threads") or _cores()
         )
         params.reasoning_format = llama.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+        # Its sums depend on how many tokens share a batch, so that a request would answer otherwise among
+        # others than alone; without it, the same in every batch, thread count and state of the cache.
+        params.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cache_ram_mib = 0  # it would keep up to 8 GiB of earlier prompts
         params.fit_params = False  # it would change n_ctx where memory is short
         params.verbosity = -1

@@ -12,11 +12,12 @@ import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
-from synthgen.engines.leash import Leash, end_tree
+from synthgen.engines.leash import Leash, end, tree
 from synthgen.engines.vllm_setup import (
     check_options,
     check_sampling,
@@ -33,7 +34,7 @@ class VllmEngine:
     """vLLM's asynchronous engine over one model: a local directory, or a hub id with a revision.
 
     `options` are vLLM's engine arguments, `template_args` go to the chat template. Raises `UsageError`
-    for an option that vLLM does not have or that a recipe may not set. Images are not covered.
+    for an option that a recipe cannot set. Images are not covered.
     """
 
     def __init__(
@@ -54,15 +55,23 @@ class VllmEngine:
         self._llm: Any = None
         self._ids = itertools.count()
         self._running: set[asyncio.Task[Any]] = set()
-        self._closed = asyncio.Event()
+        self._closed = False
         self._leash: Leash | None = None
         self._logs: Path | None = None
-        self._children: dict[int, multiprocessing.process.BaseProcess] = {}
-        # A tokenizer is not safe in two threads at once; one keeps it off the event loop.
-        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
+        self._others: set[int | None] | None = None
+        self._children: dict[int, BaseProcess] = {}
+        self._processes: list[Any] = []
+        self._tokenizing: ThreadPoolExecutor | None = None
 
     async def start(self) -> None:
-        """Load the model. Raises `EngineUnreachable`, with vLLM's own reason, where it cannot be."""
+        """Load the model, also after a `close`.
+
+        Raises `EngineUnreachable`, with vLLM's own reason, where it cannot be loaded.
+        """
+        self._closed = False
+        self._others = None
+        # A tokenizer is not safe in two threads at once; one keeps it off the event loop.
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
         self._logs = Path(tempfile.mkdtemp(prefix="synthgen-vllm-"))
         self._leash = Leash()
         outcome: list[BaseException | Any] = []
@@ -70,21 +79,24 @@ class VllmEngine:
         thread.start()
         try:
             while thread.is_alive():
-                self._hold_children()
+                self._find_children()
                 await asyncio.sleep(0.05)
         except asyncio.CancelledError:
-            self._closed.set()
+            self._closed = True
             while thread.is_alive():  # vLLM gives up as soon as the processes it started are gone
-                self._hold_children()
-                end_tree(list(self._children))
+                self._find_children()
+                if self._children:
+                    end(tree(self._children))
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.sleep(0.05)
             await self.close()
             raise
+        self._find_children()
         result = outcome.pop()
         if isinstance(result, BaseException):
             await self.close()
             raise result
+        self._hold_processes()
         self._llm = result
         config = self._llm.vllm_config
         self.slots = _slots(config.scheduler_config.max_num_seqs)
@@ -97,9 +109,7 @@ class VllmEngine:
             await self._tokenize([{"role": "user", "content": "Hello"}])
         except RequestFailed as error:
             await self.close()
-            raise EngineUnreachable(
-                f"The chat template of {self.identity.id} cannot be applied: {error}"
-            ) from error
+            raise EngineUnreachable(f"cannot ask {self.identity.id}: {error}") from error
 
     async def complete(self, request: Request) -> Completion:
         """Answer one request.
@@ -107,40 +117,42 @@ class VllmEngine:
         Raises `RequestFailed` for one that this model cannot answer (too long, a schema that vLLM cannot
         decode under), `RequestRetryable` where the engine dropped it, `EngineUnreachable` once it is dead.
         """
-        if self._llm is None or self._closed.is_set():
-            raise EngineUnreachable("The vLLM engine is not running.")
+        if self._llm is None:
+            raise EngineUnreachable("the vLLM engine is not running")
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
         try:
             return await self._complete(request)
         except asyncio.CancelledError:
-            if self._closed.is_set() and task.cancelling():
+            if self._closed and task.cancelling():
                 task.uncancel()
-                raise EngineUnreachable("The vLLM engine was closed before it answered.") from None
+                raise EngineUnreachable("the vLLM engine was closed before it answered") from None
             raise
         finally:
             self._running.discard(task)
 
     async def close(self) -> None:
         """End the engine and its processes, within seconds; may be called at any time, also twice."""
-        self._closed.set()
+        self._closed = True
         for task in self._running:
             task.cancel()
         llm, self._llm = self._llm, None
         if llm is not None:
             await asyncio.to_thread(llm.shutdown, timeout=2.0)
-        if self._children:
-            await asyncio.to_thread(end_tree, list(self._children))
-            for child in self._children.values():
-                await asyncio.to_thread(child.join, 5.0)
-            self._children.clear()
+        if self._processes:
+            await asyncio.to_thread(end, self._processes)
+        for child in self._children.values():
+            await asyncio.to_thread(child.join, 5.0)
+        self._children.clear()
+        self._processes.clear()
         if self._leash is not None:
             self._leash.release()
             self._leash = None
         if self._logs is not None:
             shutil.rmtree(self._logs, ignore_errors=True)
-        self._tokenizing.shutdown(wait=False)
+        if self._tokenizing is not None:
+            self._tokenizing.shutdown(wait=False)
 
     async def _complete(self, request: Request) -> Completion:
         from vllm.inputs import tokens_input
@@ -150,25 +162,24 @@ class VllmEngine:
         prompt = await self._tokenize(request.messages)
         if len(prompt) >= self._limit:
             raise RequestFailed(
-                f"The prompt has {len(prompt)} tokens, and the model's context of {self._limit} "
-                "has to hold the answer too."
+                f"the prompt has {len(prompt)} tokens, and the model's context of {self._limit} "
+                "has to hold the answer too"
             )
         final = None
         try:
             async for output in self._llm.generate(tokens_input(prompt), params, str(next(self._ids))):
                 final = output
         except EngineDeadError as error:
-            assert self._logs is not None
-            raise unreachable("The vLLM engine died", error, self._logs) from error
+            raise self._died() from error
         except EngineGenerateError as error:
             raise RequestRetryable(f"vLLM failed on this request: {error.__cause__ or error}") from error
         except _refusals() as error:
             raise RequestFailed(f"vLLM refused this request: {error}") from error
         if final is None or not final.finished:
-            raise RequestRetryable("vLLM ended this request without an answer.")
+            raise RequestRetryable("vLLM ended this request without an answer")
         answer = final.outputs[0]
         if answer.finish_reason in ("abort", "error"):
-            raise RequestRetryable(f"vLLM ended this request early ({answer.finish_reason}).")
+            raise RequestRetryable(f"vLLM ended this request early ({answer.finish_reason})")
         return Completion(answer.text, str(answer.finish_reason), len(prompt), len(answer.token_ids))
 
     async def _tokenize(self, messages: Iterable[Mapping[str, Any]]) -> list[int]:
@@ -182,21 +193,36 @@ class VllmEngine:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._tokenizing, apply)
         except Exception as error:  # whatever a template raises, from jinja or by its own hand
-            raise RequestFailed(f"The chat template refuses these messages: {error}") from error
+            raise RequestFailed(f"the chat template refuses these messages: {error}") from error
 
-    def _hold_children(self) -> None:
+    def _died(self) -> EngineUnreachable:
+        codes = [child.exitcode for child in self._children.values() if child.exitcode]
+        how = f"its process ended (exit code {codes[0]})" if codes else "its process ended"
+        assert self._logs is not None
+        return unreachable("the vLLM engine died", RuntimeError(how), self._logs)
+
+    def _find_children(self) -> None:
+        """Take note of the processes that vLLM has started for this engine, and tell the watcher."""
+        if self._others is None:
+            return
         for child in multiprocessing.active_children():
-            mine = child.name.startswith(("EngineCore", "VLLM_DP"))
+            mine = child.pid not in self._others and child.name.startswith(("EngineCore", "VLLM_DP"))
             if mine and child.pid is not None and child.pid not in self._children:
                 self._children[child.pid] = child
-                if self._leash is not None:
-                    self._leash.hold(child.pid)
+                self._hold_processes()
+
+    def _hold_processes(self) -> None:
+        assert self._leash is not None
+        self._processes = tree(self._children)
+        for process in self._processes:
+            self._leash.hold(process.pid)
 
     def _load(self, outcome: list[Any]) -> None:
         """Put the loaded engine, or what went wrong, into `outcome`."""
         assert self._logs is not None
         try:
             with _starting, environment(self._logs):
+                self._others = {child.pid for child in multiprocessing.active_children()}
                 from vllm.engine.arg_utils import AsyncEngineArgs
                 from vllm.usage.usage_lib import UsageContext
                 from vllm.v1.engine.async_llm import AsyncLLM

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import logging
 import multiprocessing.spawn
@@ -12,11 +11,14 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from synthgen.errors import EngineUnreachable, UsageError
+from synthgen.yamlfile import did_you_mean
 
 # What a recipe may set. Left out is what imports code by its name, reaches files or hosts of its choice, or
 # is not the recipe's to say. A list of what is allowed stays safe when vLLM adds an option.
@@ -84,38 +86,51 @@ SAMPLING = frozenset(
 _GIB = 1 << 30
 _RECORD = "\x1e"  # begins each record in vLLM's log file
 _EXCEPTION = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt): (.+)$", re.MULTILINE)
-_HEARSAY = ("Engine core initialization failed", "WorkerProc initialization failed", "cancelled")
+_HEARSAY = (
+    "Engine core initialization failed",
+    "WorkerProc initialization failed",
+    "EngineCore encountered an issue",
+    "cancelled",
+)
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as they are. Raises `UsageError` for one that a recipe may not set."""
+    """The engine's options, checked by name; vLLM checks their values. Raises UsageError."""
     if "trust_remote_code" in options:
         raise UsageError(
-            "vLLM's trust_remote_code cannot be set: it would run code that comes with the model.",
-            hint="Use a model whose architecture vLLM knows.",
+            "trust_remote_code cannot be set: it would run code that comes with the model",
+            hint="use a model whose architecture vLLM knows",
         )
-    _check_names("option of vLLM", options, OPTIONS)
+    for name in options:
+        if name not in OPTIONS:
+            raise UsageError(
+                f"the vllm engine has no option {name!r} that a recipe can set",
+                hint=did_you_mean(name, OPTIONS),
+            )
     if options.get("load_format", "safetensors") not in LOAD_FORMATS:
         raise UsageError(
-            f"vLLM's load_format is {' or '.join(LOAD_FORMATS)} here, not {options['load_format']!r}: "
-            "other formats can hold pickled code."
+            f"load_format of the vllm engine is {' or '.join(LOAD_FORMATS)}, not {options['load_format']!r}: "
+            "others can hold pickled code"
         )
     return dict(options)
 
 
 def check_sampling(sampling: Mapping[str, Any]) -> None:
-    """Raises `UsageError` for a name that is none of vLLM's sampling parameters, or is set by the engine."""
-    _check_names("sampling parameter", sampling, SAMPLING)
-
-
-def _check_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    for name in given:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+    """Raises UsageError for a sampling parameter that vLLM does not have, or that the engine sets itself."""
+    for name in sampling:
+        if name not in SAMPLING:
             raise UsageError(
-                f"{name!r} is no {what} that a recipe can set.",
-                hint=f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(known))}.",
+                f"the vllm engine has no sampling parameter {name!r} that a recipe can set",
+                hint=did_you_mean(name, SAMPLING),
             )
+
+
+def not_installed() -> EngineUnreachable:
+    """What to say where vLLM is missing."""
+    return EngineUnreachable(
+        "vLLM is not installed in this environment",
+        hint="on a GPU: pip install vllm; on a CPU: sh scripts/install_vllm_cpu.sh",
+    )
 
 
 def engine_arguments(path: str, revision: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,27 +228,37 @@ def _logging_file(logs: Path) -> str:
 def unreachable(what: str, error: BaseException, logs: Path) -> EngineUnreachable:
     """`what` happened, and why in vLLM's words: those that its processes logged, else those of `error`."""
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "vllm":
-        return EngineUnreachable(
-            "vLLM is not installed in this environment.",
-            hint="On a GPU: pip install vllm. On a CPU: scripts/install_vllm_cpu.sh",
-        )
-    reason = _logged_reason(logs) or str(error) or type(error).__name__
+        return not_installed()
+    reason = _logged_reason(logs) or _told(error)
     killed = re.search(r"Failed core proc\(s\): \{.*?: -(\d+)", reason)
     if killed:
         reason = f"its process was ended by signal {killed[1]}"
     return EngineUnreachable(
-        f"{what}: {reason}", hint="With SYNTHGEN_DEBUG=1 vLLM's whole log goes to stderr."
+        f"{what}: {reason}", hint="with SYNTHGEN_DEBUG=1 vLLM's whole log goes to stderr"
     )
 
 
+def _told(error: BaseException) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error) or type(error).__name__
+    told: dict[str, str] = {}  # the first for each option: more than one kind of value may have been possible
+    for one in error.errors(include_url=False):
+        name = str(one["loc"][0]) if one["loc"] else error.title
+        told.setdefault(name, f"{name}: {one['msg'].removeprefix('Value error, ')}")
+    return "; ".join(told.values())
+
+
 def _logged_reason(logs: Path) -> str | None:
-    """The exception of the first error in the log: the later ones tell of the first."""
+    """The exception of the first error logged, as later ones tell of it; else the last that was printed."""
     try:
-        records = (logs / "log").read_text(errors="replace").split(_RECORD)
+        text = (logs / "log").read_text(errors="replace")
     except OSError:
         return None
-    for record in records:
-        said = [text for text in _EXCEPTION.findall(record) if not text.startswith(_HEARSAY)]
-        if record.startswith("ERROR") and said:
+    if "finished its bootstrapping phase" in text:
+        return 'its processes import the script that asks for it, which needs an `if __name__ == "__main__":`'
+    records = text.split(_RECORD)
+    for record in [*(record for record in records if record.startswith("ERROR")), text]:
+        said = [told for told in _EXCEPTION.findall(record) if not told.startswith(_HEARSAY)]
+        if said:
             return str(said[-1])
     return None

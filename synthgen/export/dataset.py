@@ -42,7 +42,7 @@ def write_version(
     """Write all files of a version into `directory`, each complete or not at all. Raises RunError."""
     with staging(directory) as staged:
         _write_rows(staged, loaded, journal, version)
-        (staged / "dataset" / "README.md").write_text(card(loaded, summary))
+        (staged / "dataset" / "README.md").write_text(card(loaded, summary), encoding="utf-8")
         (staged / "dataset" / "provenance" / "recipe.lock.yaml").write_bytes(lock)
         (staged / "recipe.lock.yaml").write_bytes(lock)
         write_manifest(staged / "dataset", staged / "dataset" / "manifest.json")

@@ -57,7 +57,11 @@ def publish(staged: Path, directory: Path) -> None:
             old = directory / f".old-{item.name}"
             shutil.rmtree(old, ignore_errors=True)
             place.rename(old)
-            item.rename(place)
+            try:
+                item.rename(place)
+            except BaseException:
+                old.rename(place)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(item, place)

@@ -1,0 +1,102 @@
+"""Turns a GGUF file into the folder of safetensors, tokenizer and chat template that vLLM loads."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from synthgen.engines.vllm_setup import not_installed
+from synthgen.errors import EngineUnreachable
+from synthgen.models import file_digest, gguf_metadata
+
+_MARK = "converted.json"
+
+
+def to_safetensors(gguf: Path, into: Path) -> Path:
+    """The folder beneath `into` with this file's weights, made the first time it is asked for.
+
+    Weights become bfloat16. The folder's name carries the file's digest, and it appears whole or not at all.
+    Raises `EngineUnreachable` where the file cannot be read or transformers does not know what it holds.
+    """
+    try:
+        digest = file_digest(gguf)
+    except OSError as error:
+        raise EngineUnreachable(f"cannot read {gguf}: {error}") from error
+    target = into / f"{gguf.stem}-{digest[:16]}"
+    if _is_whole(target, digest):
+        return target
+    into.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{gguf.stem}-", dir=into))
+    try:
+        try:
+            _convert(gguf, made)
+        except ModuleNotFoundError as error:
+            raise not_installed() from error
+        except Exception as error:  # transformers raises many kinds for what it does not know
+            raise EngineUnreachable(
+                f"cannot turn {gguf.name} into safetensors: {error}",
+                hint="run it with the llamacpp engine, or give vLLM a folder with safetensors",
+            ) from error
+        files = {file.name: file.stat().st_size for file in sorted(made.iterdir())}
+        (made / _MARK).write_text(json.dumps({"gguf_sha256": digest, "files": files}))
+        _sync(made)
+        _put(made, target, digest)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return target
+
+
+def _convert(gguf: Path, made: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    template = gguf_metadata(gguf).get("tokenizer.chat_template")
+    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
+    with contextlib.redirect_stderr(io.StringIO()):  # several progress bars, not all of which can be told
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **source)
+        tokenizer.chat_template = template
+        model = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent),
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+            **source,
+        )
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        saved = AutoTokenizer.from_pretrained(str(made), local_files_only=True)
+    if saved.chat_template != template:
+        raise ValueError("its chat template was lost")
+
+
+def _is_whole(folder: Path, digest: str) -> bool:
+    try:
+        mark = json.loads((folder / _MARK).read_text())
+        sizes = {name: (folder / name).stat().st_size for name in mark["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(mark["gguf_sha256"] == digest and mark["files"] == sizes)
+
+
+def _put(made: Path, target: Path, digest: str) -> None:
+    try:
+        made.rename(target)
+    except OSError:
+        if _is_whole(target, digest):  # another process was faster
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        made.rename(target)
+
+
+def _sync(folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

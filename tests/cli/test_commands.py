@@ -1,0 +1,444 @@
+"""The command line: what it prints where, what it ends with, and that errors are sentences."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import synthgen
+from synthgen import driver, engines
+from synthgen.cli import main
+from synthgen.engines.base import Request, RequestFailed
+from synthgen.errors import EngineUnreachable
+from synthgen.workers import InProcess
+from tests.support import FakeEngine, answer_of, docs, jsonl, project, read_jsonl, recipe, run_it, tree
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in the project at tmp_path, with an engine of our own; in this process, for speed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(driver, "open_measurer", lambda chain, _project, _records: InProcess(chain))
+    for name in [name for name in os.environ if name.startswith("SYNTHGEN_")]:
+        monkeypatch.delenv(name)
+
+    def run_command(*arguments: str, engine: Any = None) -> Ended:
+        fake = engine or FakeEngine()
+        monkeypatch.setattr(engines, "open_engines", lambda models, *_, **__: dict.fromkeys(models, fake))
+        monkeypatch.setattr(sys, "argv", ["synthgen", *arguments])
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return Ended(code, shown.out, shown.err)
+
+    return run_command
+
+
+def process(*arguments: str, cwd: Path, script: str | None = None, **options: Any) -> subprocess.Popen[str]:
+    start = ["-m", "synthgen"] if script is None else ["-c", textwrap.dedent(script)]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SYNTHGEN_")}
+    environment |= {"PYTHONPATH": str(ROOT), **options}
+    return subprocess.Popen(
+        [sys.executable, *start, *arguments],
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_run_prints_the_object_that_scripts_rely_on(tmp_path: Path, command: Command) -> None:
+    project(tmp_path, recipe(filters=[{"words": {"min": 5}}, "refusal"]), rows=12)
+    ended = command("run", "recipes/a.yaml", "--json")
+    assert ended.code == 0
+    said = ended.json
+    # `outcome` is more than the design names
+    assert [key for key in said if key != "outcome"] == [
+        "run", "dir", "planned", "kept", "dropped", "failed", "pending", "reused", "filters", "usage",
+        "seconds",
+    ]  # fmt: skip
+    assert said["run"] == "a"
+    assert Path(said["dir"]).resolve() == tmp_path / "runs" / "a"
+    assert said["planned"] == 12 == said["kept"] + said["dropped"] + said["failed"] + said["pending"]
+    assert list(said["filters"]) == ["words", "refusal"]
+    assert list(said["filters"]["words"]) == ["dropped", "flagged"]
+    assert said["filters"]["words"]["dropped"] == said["dropped"] > 0
+    assert said["usage"] == {"input_tokens": 120, "output_tokens": 60, "requests": 12}
+    assert isinstance(said["seconds"], float)
+    assert len(read_jsonl(Path(said["dir"]) / "dataset" / "train.jsonl")) == said["kept"]
+
+
+def test_run_for_people(tmp_path: Path, command: Command) -> None:
+    project(tmp_path, recipe(filters=[{"words": {"min": 5}}]), rows=12)
+    ended = command("run", "a")
+    assert ended.code == 0
+    assert "planned 12 = kept" in ended.out
+    assert "words" in ended.out
+    assert "\x1b" not in ended.out + ended.err
+    again = command("run", "a")
+    assert again.code == 0
+    assert "nothing to do" in again.out
+
+
+def test_the_run_directory_can_be_named(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(tmp_path)
+    assert command("run", "a", "-o", "elsewhere").code == 0
+    assert (tmp_path / "elsewhere" / "dataset" / "train.jsonl").exists()
+    monkeypatch.setenv("SYNTHGEN_OUTPUT", "from-environment")
+    monkeypatch.setenv("SYNTHGEN_TASKS", "2")
+    ended = command("run", "a", "--json")
+    assert (ended.json["dir"], ended.json["planned"]) == ("from-environment", 2)
+    assert command("run", "a", "--json", "-o", "flag", "--tasks", "3").json["planned"] == 3
+
+
+def test_failed_tasks_end_with_three(tmp_path: Path, command: Command) -> None:
+    project(tmp_path)
+    failing = FakeEngine(
+        lambda request: RequestFailed("no") if "number 2" in str(request.messages) else answer_of(request)
+    )
+    ended = command("run", "a", engine=failing)
+    assert ended.code == 3
+    assert "1 tasks failed" in ended.err
+    assert "--retry-failed" in ended.err
+    assert command("run", "a").code == 3
+    mended = command("run", "a", "--retry-failed", "--json")
+    assert (mended.code, mended.json["kept"]) == (0, 5)
+
+
+def test_a_missed_target_ends_with_three_the_second_time_too(tmp_path: Path, command: Command) -> None:
+    project(tmp_path, recipe(filters=[{"words": {"min": 99}}], target=2, passes=1))
+    ended = command("run", "a")
+    assert ended.code == 3
+    assert "0 of 2 rows are kept; the seeds are exhausted" in ended.err
+    again = command("run", "a")
+    assert again.code == 3
+    assert "0 of 2" in again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "no-such-recipe"], "there is no recipe 'no-such-recipe'"),
+        (["run", "recipes"], "is a folder"),
+        (["run", "broken"], "recipes/broken.yaml:3:1: unknown key 'seds'\n  did you mean 'seeds'?"),
+        (["validate", "broken"], "did you mean 'seeds'?"),
+        (["preview", "broken"], "did you mean 'seeds'?"),
+        (["run", "a", "-o", "data"], "is not empty and holds no run"),
+        (["run", "a", "--engine", "vlm"], "vlm"),
+        (["run", "a", "--model", ""], "model"),
+        (["filters", "show", "refusl"], "did you mean 'refusal'?"),
+        (["init", "data"], "not empty"),
+        (["run"], "Missing argument"),
+        (["nothing"], "No such command"),
+        (["run", "a", "--nothing"], "No such option"),
+        (["run", "a", "--tasks", "0"], "greater than or equal to 1"),
+        (["preview", "a", "-n", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_usage_errors_end_with_two(tmp_path: Path, command: Command, arguments: list[str], said: str) -> None:
+    project(tmp_path)
+    project(tmp_path, "version: 1\nname: broken\nseds: {}\nrecord: {x: y}\n", name="broken")
+    ended = command(*arguments)
+    assert ended.code == 2
+    assert said in ended.err
+    assert ended.out == ""
+
+
+def test_an_engine_out_of_reach_ends_with_four(tmp_path: Path, command: Command) -> None:
+    project(tmp_path)
+    ended = command("run", "a", engine=FakeEngine(lambda _: EngineUnreachable("nobody there")))
+    assert (ended.code, ended.out) == (4, "")
+    assert "error: nobody there" in ended.err
+
+
+def test_a_failure_while_running_ends_with_one(tmp_path: Path, command: Command) -> None:
+    project(tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "run.sqlite").write_text("not a database " * 100)
+    ended = command("run", "a")
+    assert ended.code == 1
+    assert "is damaged" in ended.err
+
+
+def test_validate_lists_what_would_be_done(tmp_path: Path, command: Command) -> None:
+    seeds = {
+        "doc": {"path": "data/docs.jsonl", "field": "text"},
+        "level": {"choice": {"easy": 0.6, "hard": 0.4}},
+    }
+    steps = [
+        {"plan": {"prompt": {"user": "{{ doc }}", "output": {"type": "object"}}}},
+        {"answer": {"prompt": {"user": "{% for x in plan.points %}{{ x|upper }}{% endfor %} {{ level }}"}}},
+    ]
+    project(tmp_path, recipe(seeds=seeds, steps=steps, filters=[{"words": {"min": 5, "max": 9}}]), rows=12)
+    engine = FakeEngine()
+    ended = command("validate", "a", "--json", engine=engine)
+    assert ended.code == 0, ended.err
+    said = ended.json
+    assert (said["recipe"], said["tasks"], said["target"], said["requests"]) == ("a", 12, None, 24)
+    assert said["output_tokens_at_most"] == 24 * 512
+    assert said["seeds"] == {"doc": 12, "level": 2}
+    assert [step["name"] for step in said["steps"]] == ["plan", "answer"]
+    assert [step["structured"] for step in said["steps"]] == [True, False]
+    assert said["first_prompt"] == [{"role": "user", "content": "document number 0"}]
+    assert said["filters"] == [{
+        "name": "words", "origin": "shipped", "of": "answer", "min": 5, "max": 9, "action": "drop",
+        "params": {},
+    }]  # fmt: skip
+    shown = command("validate", "recipes/a.yaml", engine=engine)
+    assert "recipes/a.yaml is valid" in shown.out
+    assert "filter   words: answer 5 to 9" in shown.out
+    assert engine.started == 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_validate_finds_prompts_that_do_not_render(tmp_path: Path, command: Command) -> None:
+    steps = [{"answer": {"prompt": {"user": "{{ doc.title }}"}}}]
+    project(tmp_path, recipe(steps=steps))
+    ended = command("validate", "a")
+    assert ended.code == 2
+    assert "title" in ended.err
+
+
+def test_preview_shows_records_and_leaves_nothing(tmp_path: Path, command: Command) -> None:
+    project(tmp_path, recipe(filters=[{"words": {"min": 6}}]), rows=12)
+    before = tree(tmp_path)
+    ended = command("preview", "a", "-n", "4", "--json")
+    assert ended.code == 0
+    assert len(ended.json) == 4
+    for record in ended.json:
+        assert list(record) == ["id", "messages", "state", "dropped_by", "error", "measurements"]
+        assert record["state"] == ("kept" if record["measurements"]["words"]["value"] >= 6 else "dropped")
+    shown = command("preview", "a", "-n", "2")
+    assert shown.out.count("── ") == 2
+    assert "[assistant]" in shown.out
+    assert tree(tmp_path) == before
+
+
+def test_a_models_control_codes_do_not_reach_the_terminal(tmp_path: Path, command: Command) -> None:
+    project(tmp_path)
+    ended = command("preview", "a", "-n", "1", engine=FakeEngine(lambda _: "\x1b[2Jcleared\x07 \u202etext"))
+    assert "cleared" in ended.out
+    for code in ("\x1b", "\x07", "\u202e"):
+        assert code not in ended.out
+
+
+def test_filters_are_listed_and_shown(tmp_path: Path, command: Command) -> None:
+    mine = '''\
+        from synthgen import filter
+        @filter(max=0.3)
+        def mine(record, *, level: int = 3):
+            """How much of mine it has.
+
+            And more about it."""
+            return 0
+    '''
+    project(tmp_path, filters={"mine": mine})
+    ended = command("filters", "list", "--json")
+    by_name = {item["name"]: item for item in ended.json}
+    assert {"mine", "words", "refusal"} <= set(by_name)
+    assert (by_name["mine"]["origin"], by_name["mine"]["max"]) == ("project", 0.3)
+    assert by_name["words"]["origin"] == "shipped"
+    listed = command("filters", "list").out
+    assert "How much of mine it has." in listed
+    assert "And more" not in listed
+    shown = command("filters", "show", "mine")
+    assert "And more about it." in shown.out
+    assert "level: int = 3" in shown.out
+    assert command("filters", "show", "mine", "--json").json["parameters"] == {
+        "level": {"type": "int", "default": "3"}
+    }
+
+
+def test_a_broken_filter_does_not_hide_the_others(tmp_path: Path, command: Command) -> None:
+    project(tmp_path, filters={"broken": "raise ValueError('no')\n"})
+    ended = command("filters", "list", "--json")
+    assert {"words", "refusal"} <= {item["name"] for item in ended.json}
+    assert "broken.py:1" in ended.err
+
+
+def test_init_makes_a_project_that_validates(tmp_path: Path, command: Command) -> None:
+    ended = command("init", "new")
+    assert ended.code == 0
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        "recipes", "prompts", "filters", "data", "README.md", ".gitignore",
+    }  # fmt: skip
+    assert command("validate", "new/recipes/facts.yaml").code == 0
+    assert command("init", "new").code == 2
+    (tmp_path / "empty").mkdir()
+    assert command("init", "empty").code == 0
+
+
+def test_version_and_help(command: Command) -> None:
+    assert command("--version").out == f"synthgen {synthgen.__version__}\n"
+    ended = command("--help")
+    assert ended.code == 0
+    for name in ("init", "validate", "preview", "run", "filters", "models"):
+        assert f"  {name} " in ended.out
+
+
+def test_as_a_module_and_without_a_traceback(tmp_path: Path) -> None:
+    project(tmp_path, recipe(filters=["refusl"]))
+    done = process("validate", "a", cwd=tmp_path)
+    out, err = done.communicate(timeout=60)
+    assert (done.returncode, out) == (2, "")
+    assert err.startswith("error: ")
+    assert "did you mean 'refusal'?" in err
+
+
+WITH_ENGINE = """
+    import asyncio, sys
+    from pathlib import Path
+    import synthgen.engines
+    from synthgen import driver
+    from tests.support import FakeEngine, answer_of
+    driver.DRAIN_SECONDS = 0.1
+    count = 0
+    async def answer(request):
+        global count
+        count += 1
+        if count > int(Path("answers").read_text()):
+            print("asking", file=sys.stderr, flush=True)
+            await asyncio.Event().wait()
+        return answer_of(request)
+    engine = FakeEngine(answer, slots=2)
+    synthgen.engines.open_engines = lambda models, *_, **__: dict.fromkeys(models, engine)
+    from synthgen.cli import main
+    main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_with_130_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    project(tmp_path, rows=10)
+    (tmp_path / "answers").write_text("6")
+    first = process("run", "a", "--json", cwd=tmp_path, script=WITH_ENGINE)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line == "asking\n":
+            break
+    first.send_signal(number)
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 130, err
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    said = json.loads(out)
+    assert said["kept"] + said["pending"] == said["planned"] == 10
+    assert said["usage"]["requests"] == 6
+    (tmp_path / "answers").write_text("100")
+    second = process("run", "a", "--json", cwd=tmp_path, script=WITH_ENGINE)
+    out, err = second.communicate(timeout=60)
+    assert second.returncode == 0, err
+    said = json.loads(out)
+    assert (said["kept"], said["reused"], said["usage"]["requests"]) == (10, 6, 4)
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    project(tmp_path, rows=10)
+    (tmp_path / "answers").write_text("6")
+    script = WITH_ENGINE.replace("DRAIN_SECONDS = 0.1", "DRAIN_SECONDS = 1000")
+    first = process("run", "a", cwd=tmp_path, script=script)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line == "asking\n":
+            break
+    first.send_signal(signal.SIGINT)
+    while first.poll() is None:  # two that come before Python looks are one to it
+        first.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            first.wait(timeout=1)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_what_a_filter_prints_is_not_among_the_results(tmp_path: Path) -> None:
+    code = """\
+        import sys
+        from synthgen import filter
+        print("loaded")
+        @filter(max=3)
+        def loud(record):
+            print("measured")
+            return 1
+    """
+    project(tmp_path, recipe(filters=["loud"]), filters={"loud": code})
+    (tmp_path / "answers").write_text("100")
+    for arguments in (["run", "a", "--json"], ["preview", "a", "--json"], ["validate", "a", "--json"]):
+        done = process(*arguments, cwd=tmp_path, script=WITH_ENGINE)
+        out, err = done.communicate(timeout=60)
+        assert done.returncode == 0, err
+        json.loads(out)
+        assert "loaded" in err
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "docs.jsonl").write_text(jsonl(docs(5)))
+    done = process("filters", "list", "--json", cwd=tmp_path)
+    assert done.stdout is not None
+    assert done.stderr is not None
+    done.stdout.close()
+    err = done.stderr.read()
+    done.wait(timeout=60)
+    assert "Traceback" not in err
+
+
+def test_a_terminal_that_knows_no_unicode(tmp_path: Path) -> None:
+    project(tmp_path, recipe(name="a", description="x"), rows=[{"text": "naïve — 三"}] * 3)
+    done = process("validate", "a", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err
+    assert "is valid" in out
+
+
+def test_a_library_run_and_the_command_agree(tmp_path: Path, command: Command) -> None:
+    path = project(tmp_path, recipe(filters=[{"words": {"min": 5}}]), rows=8)
+    run_it(path, directory=tmp_path / "library")
+    command("run", "a", "-o", "command")
+    assert tree(tmp_path / "library" / "dataset") == tree(tmp_path / "command" / "dataset")
+
+
+def test_nothing_is_asked_by_a_recipe_without_steps(tmp_path: Path, command: Command) -> None:
+    said = recipe(
+        model=None, steps=[], seeds={"row": {"path": "data/docs.jsonl"}}, record={"from": "row"},
+    )  # fmt: skip
+    project(tmp_path, said, rows=[{"prompt": "Why?", "completion": "So."}])
+    engine = FakeEngine(_unasked)
+    ended = command("run", "a", "--json", engine=engine)
+    assert (ended.code, ended.json["kept"]) == (0, 1)
+
+
+def _unasked(request: Request) -> str:
+    raise AssertionError(request)

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed
+from synthgen.engines.vllm import VllmEngine
+from synthgen.errors import EngineUnreachable
+from tests.engines.vllm_fixtures import CACHE, CONTEXT, MARKS, model_folder
+
+__all__ = ["model_folder"]
+pytestmark = MARKS
+
+ROOT = Path(__file__).parent.parent.parent
+OPTIONS = {"max_model_len": CONTEXT, "kv_cache_memory_bytes": CACHE, "max_num_seqs": 64}
+CARD = {
+    "type": "object",
+    "properties": {
+        "question": {"type": "string", "minLength": 5, "maxLength": 80},
+        "level": {"enum": ["easy", "hard"]},
+    },
+    "required": ["question", "level"],
+    "additionalProperties": False,
+}
+
+
+def ask(text: str, seed: int = 1, schema: dict[str, Any] | None = None, **sampling: Any) -> Request:
+    sampling = {"temperature": 0.8, "max_tokens": 32, **sampling}
+    return Request(text, [{"role": "user", "content": text}], sampling, seed, schema)
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def engine(runner: asyncio.Runner, model_folder: Path) -> Iterator[VllmEngine]:
+    engine = VllmEngine(str(model_folder), ModelIdentity("vllm", "smollm2"), options=OPTIONS)
+    runner.run(engine.start())
+    yield engine
+    runner.run(engine.close())
+
+
+@pytest.fixture
+def complete(runner: asyncio.Runner, engine: VllmEngine) -> Callable[..., list[Any]]:
+    """Answers or exceptions for these requests, asked all at once."""
+
+    async def all_of(requests: tuple[Request, ...]) -> list[Any]:
+        return await asyncio.gather(*map(engine.complete, requests), return_exceptions=True)
+
+    return lambda *requests: runner.run(all_of(requests))
+
+
+def test_an_answer(complete: Callable[..., list[Any]]) -> None:
+    (answer,) = complete(ask("What is the capital of France?", temperature=0))
+    assert "Paris" in answer.text
+    assert answer.finish_reason == "stop"
+    assert answer.input_tokens == 37
+    assert 0 < answer.output_tokens <= 32
+
+
+def test_what_is_recorded_of_the_engine(engine: VllmEngine) -> None:
+    details = engine.identity.details
+    assert details["context"] == CONTEXT
+    assert details["dtype"] == "bfloat16"
+    assert {"vllm", "torch", "device"} <= details.keys()
+    assert engine.slots > 64
+
+
+def test_many_seeded_requests_at_once(complete: Callable[..., list[Any]]) -> None:
+    requests = [ask(f"Tell me of the number {n}. " + "Why? " * n, n, ignore_eos=True) for n in range(64)]
+    answers = complete(*requests)
+    assert all(isinstance(answer, Completion) for answer in answers)
+    assert {answer.output_tokens for answer in answers} == {32}
+    assert {answer.finish_reason for answer in answers} == {"length"}
+    assert len({answer.text for answer in answers}) > 60
+
+
+def test_the_same_seed_alone_gives_the_same_text(complete: Callable[..., list[Any]]) -> None:
+    (first,), (second,), (other,) = (complete(ask("Tell me a story.", seed)) for seed in (5, 5, 6))
+    assert first == second
+    assert first.text != other.text
+
+
+def test_answers_under_a_schema(complete: Callable[..., list[Any]]) -> None:
+    requests = [ask(f"Write exam question {n} on history.", n, CARD, max_tokens=120) for n in range(16)]
+    answers = [answer for answer in complete(*requests) if answer.finish_reason == "stop"]
+    assert len(answers) >= 14
+    for answer in answers:
+        jsonschema.validate(json.loads(answer.text), CARD)
+
+
+def test_one_too_long_fails_and_the_others_go_on(complete: Callable[..., list[Any]]) -> None:
+    one, long, other = complete(ask("Hello"), ask("word " * CONTEXT), ask("Hello"))
+    assert isinstance(long, RequestFailed)
+    assert str(CONTEXT) in str(long)
+    assert str(CONTEXT + 31) in str(long)
+    assert one == other
+    assert isinstance(one, Completion)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (ask("x", temprature=1), "temprature"),
+        (ask("x", temperature="hot"), "vLLM cannot sample like this"),
+        (ask("x", schema={"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}), "nowhere"),
+    ],
+)
+def test_requests_that_vllm_refuses(complete: Callable[..., list[Any]], request_: Request, said: str) -> None:
+    refused, answer = complete(request_, ask("Hello"))
+    assert isinstance(refused, RequestFailed)
+    assert said in str(refused)
+    assert isinstance(answer, Completion)
+
+
+def test_without_a_limit_an_answer_may_take_the_rest_of_the_context(
+    complete: Callable[..., list[Any]],
+) -> None:
+    (answer,) = complete(ask("word " * (CONTEXT - 60), max_tokens=None, ignore_eos=True))
+    assert answer.finish_reason == "length"
+    assert answer.input_tokens + answer.output_tokens == CONTEXT
+
+
+def test_cancelling_frees_the_slot(runner: asyncio.Runner, engine: VllmEngine) -> None:
+    async def main() -> float:
+        # As many as run at a time, each good for a minute and more.
+        endless = [ask("Tell me a story.", n, max_tokens=1900, ignore_eos=True) for n in range(64)]
+        tasks = [asyncio.create_task(engine.complete(request)) for request in endless]
+        await asyncio.sleep(2)
+        for task in tasks:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in done)
+        began = time.monotonic()
+        await engine.complete(ask("Hello", max_tokens=1))
+        return time.monotonic() - began
+
+    assert runner.run(main()) < 10
+
+
+def test_template_args(
+    engine: VllmEngine, complete: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plain,) = complete(ask("Hello", max_tokens=1))
+    monkeypatch.setattr(engine, "_template_args", {"add_generation_prompt": False})
+    (bare,) = complete(ask("Hello", max_tokens=1))
+    assert bare.input_tokens == plain.input_tokens - 4  # <|im_start|> ass istant \n
+
+
+def test_the_chat_template_is_that_of_the_gguf(engine: VllmEngine, default_model: Path) -> None:
+    from synthgen.models import gguf_metadata
+
+    template = gguf_metadata(default_model)["tokenizer.chat_template"]
+    assert engine._tokenizer.chat_template == template
+
+
+def test_converted_once(default_model: Path, model_folder: Path) -> None:
+    from synthgen.engines.gguf import to_safetensors
+
+    began = time.monotonic()
+    assert to_safetensors(default_model, model_folder.parent) == model_folder
+    assert time.monotonic() - began < 2
+    assert not list(model_folder.parent.glob(".*"))
+
+
+def test_what_is_no_gguf(tmp_path: Path) -> None:
+    from synthgen.engines.gguf import to_safetensors
+
+    (tmp_path / "x.gguf").write_bytes(b"not at all")
+    with pytest.raises(EngineUnreachable, match="no GGUF file"):
+        to_safetensors(tmp_path / "x.gguf", tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_why_it_does_not_start(model_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async def start(**options: Any) -> None:
+        engine = VllmEngine(
+            str(model_folder), ModelIdentity("vllm", "smollm2"), options={**OPTIONS, **options}
+        )
+        try:
+            await engine.start()
+        finally:
+            await engine.close()
+
+    with pytest.raises(EngineUnreachable, match=r"smollm2.*dtype"):
+        asyncio.run(start(dtype="float7"))
+    # This one is found out by the engine's own process.
+    with pytest.raises(EngineUnreachable, match=r"smollm2.*kv cache"):
+        asyncio.run(start(kv_cache_memory_bytes=1 << 50))
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+DRIVER = """
+import asyncio, sys
+from synthgen.engines.base import ModelIdentity, Request
+from synthgen.engines.vllm import VllmEngine
+
+async def main():
+    engine = VllmEngine(sys.argv[1], ModelIdentity("vllm", "m"), options={options})
+    await engine.start()
+    print("started", flush=True)
+    messages = [{{"role": "user", "content": "Hello"}}]
+    requests = [Request(str(n), messages, {{"max_tokens": 1900}}, n) for n in range(9)]
+    await asyncio.gather(*map(engine.complete, requests))
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def command(process: Any) -> str:
+    import psutil
+
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.mark.parametrize("when", ["loading", "answering"])
+def test_nothing_is_left_of_a_killed_process(when: str, model_folder: Path, tmp_path: Path) -> None:
+    import psutil
+
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER.format(options=OPTIONS))
+    driver = subprocess.Popen(
+        [sys.executable, script, model_folder],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+    )
+    assert driver.stdout is not None
+    process = psutil.Process(driver.pid)
+    if when == "loading":
+        while not any("spawn_main" in command(child) for child in process.children()):
+            assert driver.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)
+    else:
+        assert driver.stdout.readline() == "started\n"
+        time.sleep(1)
+    family = process.children(recursive=True)
+    assert len(family) > 1
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+
+
+def test_its_death_is_told(model_folder: Path) -> None:
+    async def main() -> None:
+        engine = VllmEngine(str(model_folder), ModelIdentity("vllm", "smollm2"), options=OPTIONS)
+        await engine.start()
+        try:
+            tasks = [asyncio.create_task(engine.complete(ask("Hi", n, max_tokens=1000))) for n in range(4)]
+            await asyncio.sleep(1)
+            for pid in engine._children:
+                os.kill(pid, signal.SIGKILL)
+            answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+            assert all(isinstance(answer, EngineUnreachable) for answer in answers)
+            assert "exit code -9" in str(answers[0])
+            await engine.close()
+            await engine.start()  # as a driver does that tries again
+            answer = await engine.complete(ask("What is the capital of France?", temperature=0))
+            assert "Paris" in answer.text
+        finally:
+            await engine.close()
+            await engine.close()
+        with pytest.raises(EngineUnreachable, match="not running"):
+            await engine.complete(ask("Hi"))
+
+    asyncio.run(main())

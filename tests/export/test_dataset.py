@@ -1,0 +1,294 @@
+"""The files of a run: the same rows in every format, digests that are right, and whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthgen import driver
+from synthgen.driver import RunResult
+from synthgen.engines.base import Request, RequestFailed
+from synthgen.errors import RunError
+from synthgen.export import rows as row_files
+from synthgen.export.dataset import Splits, dataset_files
+from synthgen.workers import InProcess
+from tests.support import FakeEngine, answer_of, docs, loaded, read_jsonl, recipe, run_it, tree
+
+
+@pytest.fixture(autouse=True)
+def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "open_measurer", lambda chain, _project, _records: InProcess(chain))
+
+
+WHOLE = recipe(
+    record={"messages": [{"system": "Be brief."}, {"user": "{{ doc }}"}, {"assistant": "{{ answer }}"}],
+            "topic": "{{ doc|upper }}"},
+    filters=[{"words": {"min": 5}}, {"characters": {"max": 60}}],
+    output={"split": {"train": 0.6, "test": 0.3, "extra": 0.1}},
+    description="Rows about documents.",
+)  # fmt: skip
+
+
+def answer(request: Request) -> Any:
+    return RequestFailed("too long") if "number 3" in str(request.messages) else answer_of(request)
+
+
+def made(root: Path, said: Any = WHOLE, count: int = 30, **options: Any) -> RunResult:
+    return run_it(loaded(root, said, rows=count), FakeEngine(answer), **options)
+
+
+def parquet(directory: Path, split: str) -> list[dict[str, Any]]:
+    shards = sorted((directory / "dataset" / "data").glob(f"{split}-*.parquet"))
+    return [row for shard in shards for row in pq.read_table(shard).to_pylist()]
+
+
+def test_parquet_and_jsonl_hold_the_same_rows(tmp_path: Path) -> None:
+    result = made(tmp_path)
+    count = 0
+    for split in ("train", "test", "extra"):
+        rows = read_jsonl(result.dir / "dataset" / f"{split}.jsonl")
+        assert parquet(result.dir, split) == rows
+        assert [row["id"] for row in rows] == [
+            row["id"] for row in read_jsonl(result.dir / "dataset" / "provenance" / f"{split}.jsonl")
+        ]
+        count += len(rows)
+        for row in rows:
+            assert list(row) == ["id", "messages", "topic"]
+            assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant"]
+            assert row["topic"] == row["messages"][1]["content"].upper()
+    assert count == result.kept > 0
+
+
+def test_what_is_there(tmp_path: Path) -> None:
+    result = made(tmp_path)
+    data = result.dir / "dataset"
+    assert [path.relative_to(data).as_posix() for path in dataset_files(result.dir)] == sorted([
+        "README.md", "manifest.json", "train.jsonl", "test.jsonl", "extra.jsonl",
+        *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "test", "extra")),
+        *(f"provenance/{name}" for name in ("recipe.lock.yaml", "train.jsonl", "test.jsonl", "extra.jsonl")),
+    ])  # fmt: skip
+    top = {path.name for path in result.dir.iterdir()}
+    assert top - {"run.sqlite-wal", "run.sqlite-shm"} == {
+        "dataset", "dropped.jsonl", "failed.jsonl", "manifest.json", "recipe.lock.yaml", "run.sqlite",
+        "run.lock",
+    }  # fmt: skip
+
+
+def test_formats_can_be_chosen(tmp_path: Path) -> None:
+    one = made(tmp_path, recipe(output={"formats": ["jsonl"]}))
+    assert list((one.dir / "dataset").rglob("*.parquet")) == []
+    two = made(tmp_path / "b", recipe(output={"formats": ["parquet"]}))
+    assert not (two.dir / "dataset" / "train.jsonl").exists()
+    assert len(parquet(two.dir, "train")) == two.kept
+    assert "data/train-*.parquet" in (two.dir / "dataset" / "README.md").read_text()
+    assert "path: train.jsonl" in (one.dir / "dataset" / "README.md").read_text()
+
+
+def test_no_rows_are_files_without_rows(tmp_path: Path) -> None:
+    result = made(tmp_path, recipe(filters=[{"words": {"min": 99}}]))
+    assert result.kept == 0
+    assert (result.dir / "dataset" / "train.jsonl").read_bytes() == b""
+    (shard,) = (result.dir / "dataset" / "data").iterdir()
+    table = pq.read_table(shard)
+    assert (table.num_rows, table.column_names) == (0, ["id", "messages"])
+
+
+def test_dropped_rows_say_why(tmp_path: Path) -> None:
+    result = made(tmp_path)
+    rows = read_jsonl(result.dir / "dropped.jsonl")
+    assert len(rows) == result.dropped > 0
+    for row in rows:
+        assert list(row) == ["id", "messages", "topic", "dropped_by", "measurements"]
+        by = row["dropped_by"]
+        assert list(by) == ["filter", "value", "min", "max", "detail"]
+        if by["filter"] == "words":
+            assert (by["min"], by["max"]) == (5, None)
+            assert by["value"] == len(row["messages"][-1]["content"].split()) < 5
+        else:
+            assert (by["min"], by["max"]) == (None, 60)
+            assert by["value"] == len(row["messages"][-1]["content"]) > 60
+            assert row["measurements"]["words"]["verdict"] == "pass"
+        assert set(row["measurements"]) == {"words", "characters"}
+    ids = [row["id"] for row in rows]
+    kept = [row["id"] for split in ("train", "test", "extra") for row in parquet(result.dir, split)]
+    assert len({*ids, *kept}) == result.kept + result.dropped
+
+
+def test_failed_rows_say_why(tmp_path: Path) -> None:
+    result = made(tmp_path)
+    rows = read_jsonl(result.dir / "failed.jsonl")
+    assert [row["task"] for row in rows] == [3]
+    assert list(rows[0]) == ["id", "task", "error", "requests", "sources"]
+    assert rows[0]["error"] == "too long"
+    assert rows[0]["sources"][0]["row"] == 4
+
+
+def test_provenance_joins_by_id(tmp_path: Path) -> None:
+    result = made(tmp_path, count=5)
+    import sqlite3
+
+    journal = sqlite3.connect(result.dir / "run.sqlite")
+    keys = {key.hex() for (key,) in journal.execute("SELECT key FROM completions")}
+    lines = {}
+    for number, row in enumerate(docs(5), 1):
+        lines[number] = row["text"]
+    for split in ("train", "test", "extra"):
+        content = {row["id"]: row for row in read_jsonl(result.dir / "dataset" / f"{split}.jsonl")}
+        for row in read_jsonl(result.dir / "dataset" / "provenance" / f"{split}.jsonl"):
+            assert set(row["requests"]) <= keys
+            assert row["synthetic"] is True
+            (source,) = row["sources"]
+            assert source["path"] == "data/docs.jsonl"
+            assert content[row["id"]]["messages"][1]["content"] == lines[source["row"]]
+            body = journal.execute(
+                "SELECT body FROM contents WHERE sha256 = ?", (bytes.fromhex(row["content_sha256"]),)
+            ).fetchone()[0]
+            assert hashlib.sha256(body).hexdigest() == row["content_sha256"]
+            assert {"id": row["id"], **json.loads(body)["row"]} == content[row["id"]]
+
+
+def check_manifest(manifest: Path, folder: Path, leave_out: tuple[str, ...] = ()) -> None:
+    statement = json.loads(manifest.read_bytes())
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    named = {item["name"]: item for item in statement["subject"]}
+    there = {
+        name: data for name, data in tree(folder).items()
+        if name.split("/")[0] not in leave_out and folder / name != manifest
+    }  # fmt: skip
+    assert list(named) == sorted(there)
+    for name, data in there.items():
+        assert named[name]["digest"]["sha256"] == hashlib.sha256(data).hexdigest()
+        assert named[name]["annotations"]["bytes"] == len(data)
+
+
+def test_manifests_are_right(tmp_path: Path) -> None:
+    result = made(tmp_path)
+    check_manifest(result.dir / "dataset" / "manifest.json", result.dir / "dataset")
+    check_manifest(
+        result.dir / "manifest.json",
+        result.dir,
+        ("dataset", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock"),
+    )
+
+
+def test_nothing_of_this_machine_or_hour_is_published(tmp_path: Path) -> None:
+    result = made(tmp_path)
+    for name, data in tree(result.dir / "dataset").items():
+        assert str(tmp_path).encode() not in data, name
+        assert os.uname().nodename.encode() not in data or len(os.uname().nodename) < 4, name
+        assert b"session" not in data, name
+    lock = (result.dir / "recipe.lock.yaml").read_bytes()
+    assert lock == (result.dir / "dataset" / "provenance" / "recipe.lock.yaml").read_bytes()
+
+
+@given(st.lists(st.text("0123456789abcdef", min_size=32, max_size=32), max_size=50, unique=True))
+def test_a_rows_split_depends_on_its_id_alone(ids: list[str]) -> None:
+    splits = Splits({"train": 0.9, "test": 0.1})
+    assert {id: splits.of(id) for id in ids} == {id: splits.of(id) for id in reversed(ids)}
+
+
+def test_splits_have_their_shares() -> None:
+    splits = Splits({"train": 0.8, "test": 0.15, "extra": 0.05})
+    found = [splits.of(f"{number:032x}") for number in range(4000)]
+    for split, share in splits.shares.items():
+        assert abs(found.count(split) - 4000 * share) < 4 * (4000 * share * (1 - share)) ** 0.5
+    assert {Splits({"all": 1.0}).of(f"{number:032x}") for number in range(100)} == {"all"}
+
+
+def test_a_row_stays_in_its_split_as_a_dataset_grows(tmp_path: Path) -> None:
+    def where(result: RunResult) -> dict[str, str]:
+        return {
+            row["id"]: split
+            for split in ("train", "test", "extra")
+            for row in read_jsonl(result.dir / "dataset" / f"{split}.jsonl")
+        }
+
+    small, large = where(made(tmp_path, count=20)), where(made(tmp_path, count=40))
+    assert len(large) > len(small)
+    assert all(large[id] == split for id, split in small.items())
+
+
+def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_files, "ROWS_A_SHARD", 8)
+    monkeypatch.setattr(row_files, "ROWS_A_GROUP", 4)
+    result = made(tmp_path, recipe(), count=30)
+    shards = sorted(path.name for path in (result.dir / "dataset" / "data").iterdir())
+    assert shards == [f"train-0000{number}-of-00004.parquet" for number in range(4)]
+    assert parquet(result.dir, "train") == read_jsonl(result.dir / "dataset" / "train.jsonl")
+    assert len(parquet(result.dir, "train")) == 29
+
+
+def test_rows_of_an_exact_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_files, "ROWS_A_SHARD", 4)
+    monkeypatch.setattr(row_files, "ROWS_A_GROUP", 4)
+    writer = row_files.ParquetWriter(tmp_path, "train", ["x"])
+    for number in range(8):
+        writer.write({"id": str(number), "x": "y"})
+    writer.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
+    ]
+
+
+class PowerCut(BaseException):
+    """Nothing that runs can catch it."""
+
+
+def moves() -> Iterator[tuple[Any, str]]:
+    yield os, "replace"
+    yield os, "rename"
+    yield os, "fsync"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PowerCut()], ids=["full", "cut"])
+def test_whatever_fails_while_writing_files_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """The k-th move or sync fails, for every k: each file there is whole, the old or the new one."""
+    given_old = loaded(tmp_path, recipe(filters=[{"words": {"min": 1}}]), rows=12)
+    old = tree(run_it(given_old, directory=tmp_path / "old").dir)
+    given_new = loaded(tmp_path, recipe(filters=[{"words": {"min": 6}}]), rows=12)
+    new = tree(run_it(given_new, directory=tmp_path / "new").dir)
+    run_it(loaded(tmp_path, recipe(filters=[{"words": {"min": 1}}]), rows=12), directory=tmp_path / "run")
+    failed = 0
+    while True:
+        left = [failed]
+        with monkeypatch.context() as patch:
+            for module, name in moves():
+                patch.setattr(module, name, failing(getattr(module, name), left, error))
+            try:
+                run_it(loaded(tmp_path, recipe(filters=[{"words": {"min": 6}}]), rows=12),
+                       directory=tmp_path / "run")  # fmt: skip
+                break
+            except (RunError, PowerCut):
+                pass
+        for name, data in tree(tmp_path / "run").items():
+            if not name.startswith(("run.", ".")):
+                assert data in (old.get(name), new.get(name)), (failed, name)
+        there = tree(tmp_path / "run" / "dataset")
+        assert there in (tree(tmp_path / "old" / "dataset"), tree(tmp_path / "new" / "dataset")), failed
+        failed += 1
+    assert failed > 8
+    run_it(loaded(tmp_path, recipe(filters=[{"words": {"min": 6}}]), rows=12), directory=tmp_path / "run")
+    final = {name: data for name, data in tree(tmp_path / "run").items() if not name.startswith("run.")}
+    assert final == {name: data for name, data in new.items() if not name.startswith("run.")}
+
+
+def failing(function: Any, left: list[int], error: BaseException) -> Any:
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] == -1:
+            raise error
+        return function(*args, **kwargs)
+
+    return fails
