@@ -1,13 +1,13 @@
 # make install   .venv with synthgen, its embedded engine and locked versions
 # make demo      a real run of recipes/quickstart.yaml on the embedded model
 # make demo-vllm the same through vLLM on this CPU, in .venv-vllm
-# make test      the tests; make test-vllm those that need vLLM; make lint; make bench
+# make test      the tests; make test-llamacpp and make test-vllm those that need a model; make lint; make bench
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo demo-vllm test test-vllm lint bench lock schema
+.PHONY: install demo demo-vllm test test-llamacpp test-vllm lint bench lock schema
 
 install: .venv/installed
 
@@ -36,7 +36,10 @@ demo-vllm: .venv-vllm/installed
 	@.venv-vllm/bin/python scripts/show_rows.py runs/quickstart-vllm 3
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not vllm"
+	$(BIN)/python -m pytest -m "not vllm and not llamacpp"
+
+test-llamacpp: .venv/installed-dev
+	$(BIN)/python -m pytest -m llamacpp
 
 test-vllm: .venv-vllm/installed
 	.venv-vllm/bin/python -m pytest -m vllm

@@ -10,20 +10,25 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
 class Leash:
-    """A watcher for as long as this process lives; `release` ends it, and leaves what it holds alone."""
+    """A watcher for as long as this process lives; `release` ends it, and leaves what it holds alone.
 
-    def __init__(self) -> None:
+    If it has to act, it removes `folder` too.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         # -P keeps this folder, whose modules have the names of packages, off the watcher's path; a session
         # of its own keeps Ctrl-C from it. Its output goes nowhere: it may outlive whoever reads ours.
         self._watcher = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-P", __file__, str(os.getpid())],
+            [sys.executable, "-P", __file__, str(os.getpid()), *([str(folder)] if folder else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -69,7 +74,7 @@ def end(processes: Iterable[Any]) -> None:
                     one.kill()
 
 
-def _watch(parent: int) -> None:
+def _watch(parent: int, *folders: str) -> None:
     held: list[Any] = []
     # Both signs are needed: a forked child of our parent keeps the pipe open after its death.
     while os.getppid() == parent:
@@ -79,7 +84,9 @@ def _watch(parent: int) -> None:
                 break
             held.extend(tree(int(pid) for pid in told.split()))
     end(held)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    _watch(int(sys.argv[1]))
+    _watch(int(sys.argv[1]), *sys.argv[2:])

@@ -73,7 +73,7 @@ class VllmEngine:
         # A tokenizer is not safe in two threads at once; one keeps it off the event loop.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
         self._logs = Path(tempfile.mkdtemp(prefix="synthgen-vllm-"))
-        self._leash = Leash()
+        self._leash = Leash(self._logs)
         outcome: list[BaseException | Any] = []
         thread = threading.Thread(target=self._load, args=(outcome,), daemon=True, name="vllm-start")
         thread.start()

@@ -235,12 +235,14 @@ def command(process: Any) -> str:
 def test_nothing_is_left_of_a_killed_process(when: str, model_folder: Path, tmp_path: Path) -> None:
     import psutil
 
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     script = tmp_path / "driver.py"
     script.write_text(DRIVER.format(options=OPTIONS))
     driver = subprocess.Popen(
         [sys.executable, script, model_folder],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
         text=True,
     )
     assert driver.stdout is not None
@@ -258,6 +260,7 @@ def test_nothing_is_left_of_a_killed_process(when: str, model_folder: Path, tmp_
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert not list(temporary.glob("synthgen-vllm-*"))
 
 
 def test_its_death_is_told(model_folder: Path) -> None:
@@ -265,7 +268,10 @@ def test_its_death_is_told(model_folder: Path) -> None:
         engine = VllmEngine(str(model_folder), ModelIdentity("vllm", "smollm2"), options=OPTIONS)
         await engine.start()
         try:
-            tasks = [asyncio.create_task(engine.complete(ask("Hi", n, max_tokens=1000))) for n in range(4)]
+            tasks = [
+                asyncio.create_task(engine.complete(ask("Hi", n, max_tokens=1000, ignore_eos=True)))
+                for n in range(4)
+            ]
             await asyncio.sleep(1)
             for pid in engine._children:
                 os.kill(pid, signal.SIGKILL)
