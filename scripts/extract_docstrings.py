@@ -33,18 +33,18 @@ PICKED = """
     json.decoder.JSONDecoder.raw_decode base64.urlsafe_b64encode abc.abstractmethod fractions.Fraction
     email.utils.parseaddr platform posixpath.join bz2.BZ2File inspect.getsource
 
-    threading.RLock -heapq -sched asyncio.streams.StreamReader.readexactly http.cookies.Morsel statistics.fmean
-    zipfile.ZipFile.extractall locale.format_string subprocess.check_output os.makedirs textwrap.indent
-    logging.Handler pstats.Stats.get_stats_profile ssl.get_server_certificate symtable.Symbol.is_namespace
+    threading.RLock asyncio.streams.StreamReader.readexactly http.cookies.Morsel statistics.fmean
+    zipfile.ZipFile.extractall locale.format_string subprocess.check_output textwrap.indent
+    pstats.Stats.get_stats_profile ssl.get_server_certificate symtable.Symbol.is_namespace
     importlib.import_module logging.Filter.filter cmd.Cmd email.message.Message.get_filename ast.literal_eval
-    -fnmatch glob.iglob pickle.UnpicklingError compileall doctest.DocTestFinder traceback.format_list
+    glob.iglob pickle.UnpicklingError compileall doctest.DocTestFinder traceback.format_list
     -threading.Event -statistics.correlation http.cookies.SimpleCookie -difflib.HtmlDiff enum.property
     pathlib.Path.absolute telnetlib.Telnet.read_until mimetypes.guess_extension
 
     -functools.lru_cache tokenize.untokenize ssl.SSLObject -selectors.BaseSelector
     codecs.IncrementalEncoder collections.Counter.subtract threading.Barrier threading.current_thread
     graphlib.TopologicalSorter.prepare statistics.geometric_mean base64.standard_b64decode textwrap.fill
-    calendar.Calendar.yeardatescalendar concurrent.futures._base.Executor.shutdown inspect.getdoc
+    calendar.Calendar.yeardatescalendar inspect.getdoc
     email.message.Message.keys -tempfile asyncio.queues.Queue statistics.median_high
     configparser.DuplicateSectionError os.renames -runpy
     random.Random.lognormvariate threading.Thread.start bisect.insort_left pydoc asyncio.locks.Event.set
@@ -70,7 +70,6 @@ _SIGNATURE = re.compile(r"^[\w.]+\([^)]*\)(\s*->.*)?$")
 _NOT_PROSE = re.compile(r"^\s*(>>>|\.\.\.|\.\. |[-=*]|\d+[.)]|@|:\w+)|\n[ \t]+\S|\s--\s", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z'\"])")
 
-
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -83,8 +82,8 @@ def docstrings(node: Documented, name: str, kind: str = "module") -> Iterator[tu
             if isinstance(child, ast.ClassDef):
                 yield from docstrings(child, f"{name}.{child.name}", "class")
             elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                kind = "method" if isinstance(node, ast.ClassDef) else "function"
-                yield from docstrings(child, f"{name}.{child.name}", kind)
+                own = "method" if isinstance(node, ast.ClassDef) else "function"
+                yield from docstrings(child, f"{name}.{child.name}", own)
 
 
 def prose(doc: str, *, headline: bool) -> str:
@@ -130,7 +129,7 @@ def document(library: Path, name: str) -> dict[str, str]:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return {
         "title": name,
-        "subject": f"The {kind} {'.'.join(name.split('.')[-2:])}",
+        "subject": f"The {kind} {'.'.join(name.split('.')[-2:]) if kind == 'method' else name}",
         "text": text,
         "source": f"Python {version} standard library, {path.relative_to(library).as_posix()}",
         "licence": LICENCE,
