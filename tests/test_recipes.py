@@ -1,0 +1,50 @@
+"""Every recipe that ships runs, on the embedded model where it asks one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonlines
+import pytest
+from jsonschema import Draft202012Validator
+
+from synthgen import load, run
+from synthgen.recipe import json_schema
+from synthgen.yamlfile import read_yaml
+
+FOLDER = Path(__file__).parent.parent / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+
+
+def rows(file: Path) -> list[dict[str, object]]:
+    with jsonlines.open(file) as lines:
+        return list(lines)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_it_loads_and_fits_the_schema_for_editors(path: Path) -> None:
+    assert load(path).recipe.name == path.stem
+    assert list(Draft202012Validator(json_schema()).iter_errors(read_yaml(path).data)) == []
+
+
+def test_curating_what_exists_drops_what_was_planted(tmp_path: Path) -> None:
+    result = run(FOLDER / "curate-chat.yaml", tmp_path / "run")
+    assert result.planned == 40
+    assert result.failed == 0
+    assert result.usage["requests"] == 0
+    why = {name for name, counts in result.filters.items() if counts["dropped"]}
+    assert why == {"words", "refusal", "quality", "language", "toxicity", "duplicate"}
+    dropped = rows(tmp_path / "run" / "dropped.jsonl")
+    assert len(dropped) == result.dropped == 7
+
+
+@pytest.mark.llamacpp
+@pytest.mark.parametrize("name", ["quickstart", "classify"])
+def test_generating_ones_write_rows(name: str, tmp_path: Path, default_model: Path) -> None:
+    result = run(load(FOLDER / f"{name}.yaml", tasks=4), tmp_path / "run")
+    assert result.planned == 4 == result.kept + result.dropped
+    assert result.usage["output_tokens"] > 0
+    kept = [row for file in (tmp_path / "run" / "dataset").glob("*.jsonl") for row in rows(file)]
+    assert len(kept) == result.kept >= 2
+    again = run(load(FOLDER / f"{name}.yaml", tasks=4), tmp_path / "run")
+    assert again.outcome == "nothing to do"
