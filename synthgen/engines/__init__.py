@@ -67,6 +67,8 @@ def _open(model: ModelRef, root: Path, base_url: str | None, notify: Callable[[s
     if files.kind == "gguf":
         from synthgen.engines.gguf import to_safetensors
 
+        if notify:
+            notify(f"vLLM reads {model.id} as safetensors; converting it, unless that was done before")
         path = to_safetensors(path, models.cache_dir() / "converted")
     return VllmEngine(
         str(path),

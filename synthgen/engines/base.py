@@ -69,7 +69,9 @@ class ModelIdentity:
 
 @runtime_checkable
 class Engine(Protocol):
-    """One engine with one model. `start` once, `complete` concurrently, `close` once.
+    """One engine with one model. `start`, then `complete` concurrently, then `close`.
+
+    `start` may fill in `identity.details`, and may be called again after `close`.
 
     `slots` may change while running.
     """
@@ -84,7 +86,10 @@ class Engine(Protocol):
         """Make it ready to answer. Raises `EngineUnreachable` where it cannot be."""
 
     async def complete(self, request: Request) -> Completion:
-        """Answer one request. Raises `RequestFailed` or `RequestRetryable`; cancelling frees its slot."""
+        """Answer one request. Cancelling frees its slot.
+
+        Raises `RequestFailed`, `RequestRetryable`, or `EngineUnreachable` once the engine is dead.
+        """
 
     async def close(self) -> None:
         """End it and every process of its own; may be called at any time, also twice."""
