@@ -1,11 +1,12 @@
-"""Output tokens a second through synthgen's vLLM engine beside a bare `LLM.generate` call.
+"""Output tokens a second through `synthgen run` beside a bare `LLM.generate` call.
 
-    python benchmarks/bench_vllm.py MODEL [--requests 128] [--tokens 128] [--rounds 7] [--sequences 256]
+    python benchmarks/bench_vllm.py [MODEL] [--requests 128] [--tokens 64] [--rounds 7] [--sequences 256]
 
-MODEL is a folder with safetensors, or a GGUF file. Both sides run in a process of their own, with the same
-engine arguments, on the same rendered prompts and the same seeded sampling; the bare side is handed its
-prompts as tokens, synthgen's renders and tokenizes them. Both stay loaded, and the one that is not measured
-is stopped. Rounds are pairs in alternating order with prompts of their own, since a machine's speed drifts;
+MODEL is a folder with safetensors, a GGUF file, or by default the default alias. Each side runs in a process
+of its own, with the same engine arguments, on the same prompts and sampling; the bare side is handed its
+prompts as tokens, synthgen renders and tokenizes them, writes its journal, measures every default filter and
+writes the dataset. Answers have as many tokens as they may, so that both do the same work. Both stay loaded,
+and the one that is not measured is stopped: what is measured leaves the start of the engine aside. Rounds are pairs in alternating order with prompts of their own, since a machine's speed drifts;
 the ratio's interval is a bootstrap over the pairs. Only ratios travel.
 """
 
@@ -16,16 +17,19 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthgen import models
 from synthgen.engines.leash import Leash
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +48,7 @@ class Batch:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        return {"temperature": 0.8, "top_p": 0.95, "max_tokens": self.tokens}
+        return {"temperature": 0.8, "top_p": 0.95, "max_tokens": self.tokens, "ignore_eos": True}
 
 
 def batch(number: int, requests: int, tokens: int) -> Batch:
@@ -122,7 +126,79 @@ def engine(model: str) -> Callable[[Batch], int]:
     return run
 
 
-SIDES = {"LLM.generate": bare, "VllmEngine": engine}
+RECIPE = """
+version: 1
+name: bench
+model: {{engine: vllm, id: bench}}
+sampling: {sampling}
+seeds:
+  prompt: {{path: prompts.jsonl}}
+steps:
+  - answer:
+      prompt:
+        messages:
+          - system: "{{{{ prompt.system }}}}"
+          - user: "{{{{ prompt.user }}}}"
+record:
+  messages:
+    - user: "{{{{ prompt.user }}}}"
+    - assistant: "{{{{ answer }}}}"
+filters:
+  - refusal
+  - words: {{min: 2}}
+  - characters: {{min: 2}}
+  - quality
+  - language: {{is: en}}
+  - toxicity
+  - duplicate
+"""
+
+
+def whole(model: str) -> Callable[[Batch], int]:
+    """The same through `synthgen run`: journal, all default filters, dataset."""
+    from synthgen.driver import Driver
+    from synthgen.engines.base import Completion, ModelIdentity, Request
+    from synthgen.engines.vllm import VllmEngine
+    from synthgen.loading import load
+
+    class Loaded:
+        """An engine that is started before the clock is, and outlives each run."""
+
+        def __init__(self) -> None:
+            self.inner = VllmEngine(model, ModelIdentity("vllm", model), options=OPTIONS)
+            self.identity, self.slots = self.inner.identity, self.inner.slots
+
+        async def start(self) -> None: ...
+
+        async def complete(self, request: Request) -> Completion:
+            return await self.inner.complete(request)
+
+        async def close(self) -> None: ...
+
+    loop = asyncio.new_event_loop()
+    vllm = Loaded()
+    loop.run_until_complete(vllm.inner.start())
+
+    def run(work: Batch) -> Callable[[], int]:
+        folder = Path(tempfile.mkdtemp(prefix="synthgen-bench-"))
+        os.chdir(folder)
+        rows = [{"system": turns[0]["content"], "user": turns[1]["content"]} for turns in work.prompts]
+        (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "bench.yaml").write_text(RECIPE.format(sampling=json.dumps(work.sampling)))
+
+        def timed() -> int:
+            loaded = load(folder / "bench.yaml")
+            result = loop.run_until_complete(Driver(loaded, folder / "run", {"": vllm}).run())
+            assert result.planned == len(rows) == result.kept + result.dropped
+            shutil.rmtree(folder)
+            return result.usage["output_tokens"]
+
+        return timed
+
+    return run
+
+
+SIDES = {"LLM.generate": bare, "VllmEngine": engine, "synthgen run": whole}
 
 
 def serve(side: str, model: str) -> None:
@@ -191,9 +267,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=["LLM.generate", "synthgen run"])
     parser.add_argument("--requests", type=int, default=128)
-    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sequences", type=int, default=256, help="that run at a time (max_num_seqs)")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -201,7 +278,7 @@ def main() -> None:
     OPTIONS["max_num_seqs"] = given.sequences
     if given.side:
         serve(given.side, given.model)
-    model = given.model
+    model = given.model or str(models.pull("smollm2-135m").path)
     if model.endswith(".gguf"):
         from synthgen.engines.gguf import to_safetensors
 
@@ -209,7 +286,7 @@ def main() -> None:
     leash = Leash()
     sides: list[Side] = []
     try:
-        for name in SIDES:
+        for name in given.sides:
             sides.append(Side(name, model, leash))
         for number in range(given.rounds + 1):
             for side in sides if number % 2 else reversed(sides):
