@@ -6,8 +6,9 @@ MODEL is a folder with safetensors, a GGUF file, or by default the default alias
 of its own, with the same engine arguments, on the same prompts and sampling; the bare side is handed its
 prompts as tokens, synthgen renders and tokenizes them, writes its journal, measures every default filter and
 writes the dataset. Answers have as many tokens as they may, so that both do the same work. Both stay loaded,
-and the one that is not measured is stopped: what is measured leaves the start of the engine aside. Rounds are pairs in alternating order with prompts of their own, since a machine's speed drifts;
-the ratio's interval is a bootstrap over the pairs. Only ratios travel.
+and the one that is not measured is stopped: the start of the engine is left aside. Rounds are pairs in
+alternating order with prompts of their own, since a machine's speed drifts; the ratio's interval is a
+bootstrap over the pairs. Only ratios travel.
 """
 
 from __future__ import annotations
