@@ -182,6 +182,7 @@ class Generation:
         try:
             while True:
                 while not exhausted and not self._stopped and len(running) < self._window:
+                    await self._journal.room()
                     task = next(tasks, None)
                     if task is None:
                         exhausted = True
@@ -205,7 +206,8 @@ class Generation:
             for asking in self._steps:
                 values[asking.step.name] = await self._answer(asking, task, values, requests, numbers)
             row = self._loaded.shape.make(values)
-            body = orjson.dumps({"fields": values, "row": row})
+            # A copy: what orjson gives keeps the whole buffer that it was written in.
+            body = bytes(memoryview(orjson.dumps({"fields": values, "row": row})))
         except PromptFailed as failure:
             error = f"a template {failure}" if str(failure).startswith("cannot") else f"a template: {failure}"
         except (NoConversation, RequestFailed, InvalidAnswer) as failure:

@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from synthgen.errors import RunError, UsageError
 
 SCHEMA_VERSION = 1
 COMMIT_EVERY = 0.25
+BACKLOG = 8000
 _NETWORK = {
     "nfs",
     "nfs4",
@@ -101,6 +102,7 @@ class Journal:
         self._lock = lock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._waiting: list[tuple[str, tuple[Any, ...]]] = []
+        self._full, self._room = asyncio.Event(), asyncio.Event()
         self._fresh: dict[bytes, Completion] = {}
         self.session = 0
         self.had_answers = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM completions)").fetchone()[0])
@@ -292,12 +294,22 @@ class Journal:
         if waiting:
             self._thread.submit(self._commit, waiting).result()
 
+    async def room(self) -> None:
+        """Wait while more waits to be committed than a second's writing, so that memory stays flat."""
+        if len(self._waiting) >= BACKLOG:
+            self._full.set()
+            self._room.clear()
+            await self._room.wait()
+
     async def keep_flushing(self) -> None:
-        """Commit what waits, four times a second, until cancelled."""
+        """Commit what waits, four times a second or as soon as much does, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(COMMIT_EVERY)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), COMMIT_EVERY)
             waiting, self._waiting = self._waiting, []
+            self._full.clear()
+            self._room.set()
             if waiting:
                 await loop.run_in_executor(self._thread, self._commit, waiting)
 
