@@ -125,9 +125,12 @@ class Driver:
                 return result
             finally:
                 with contextlib.suppress(RunError):
-                    journal.end_session(outcome)
+                    journal.end_session(outcome, self._details())
         finally:
             journal.close()
+
+    def _details(self) -> dict[str, Any]:
+        return {name or "default": dict(engine.identity.details) for name, engine in self._engines.items()}
 
     def _nothing_to_do(self, journal: Journal) -> RunResult | None:
         last = journal.last_finished()
@@ -282,8 +285,10 @@ def environment() -> dict[str, Any]:
 
 
 @contextmanager
-def cancel_on(signals: Sequence[int], cancel: threading.Event) -> Iterator[list[int]]:
-    """Set `cancel` at the first of these signals and raise KeyboardInterrupt at the second.
+def cancel_on(
+    signals: Sequence[int], cancel: threading.Event, notify: Callable[[str], None]
+) -> Iterator[list[int]]:
+    """Set `cancel` at the first of these signals, saying so, and raise KeyboardInterrupt at the second.
 
     Gives a list that holds the signals that came.
     """
@@ -296,6 +301,9 @@ def cancel_on(signals: Sequence[int], cancel: threading.Event) -> Iterator[list[
         if len(came) > 1:
             raise KeyboardInterrupt
         cancel.set()
+        notify(
+            f"stopping: {DRAIN_SECONDS:.0f} seconds at most for what is in flight; once more stops at once"
+        )
 
     before = {number: signal.signal(number, handle) for number in signals}
     try:

@@ -28,6 +28,7 @@ from synthgen.prompt import PromptFailed
 
 RE_ASKS = 2
 PATIENCE = 300.0
+LONGEST_WAIT = 60.0
 WINDOW = 4
 
 
@@ -313,7 +314,7 @@ class Generation:
                         f"the engine has answered nothing for {since:.0f} seconds; the last error: {failure}",
                         hint="what was answered is kept; run the same command again to go on",
                     ) from failure
-                wait = delay if failure.retry_after is None else failure.retry_after
+                wait = delay if failure.retry_after is None else min(failure.retry_after, LONGEST_WAIT)
                 delay = min(delay * 2, 30.0)
             await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
 

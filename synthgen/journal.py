@@ -46,7 +46,7 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE sessions (
     session INTEGER PRIMARY KEY, command TEXT NOT NULL, started TEXT NOT NULL, ended TEXT,
-    outcome TEXT, environment TEXT NOT NULL);
+    outcome TEXT, environment TEXT NOT NULL, engines TEXT);
 CREATE TABLE requests (
     key BLOB PRIMARY KEY, body BLOB NOT NULL, session INTEGER NOT NULL, issued REAL NOT NULL);
 CREATE TABLE completions (
@@ -120,13 +120,13 @@ class Journal:
                 or 0
             )
 
-    def end_session(self, outcome: str) -> None:
-        """Note how it ended, after writing what waits."""
+    def end_session(self, outcome: str, engines: Mapping[str, Any] | None = None) -> None:
+        """Note how it ended, after writing what waits, and what its engines ran on."""
         self.flush()
         with self._writing():
             self._write.execute(
-                "UPDATE sessions SET ended = ?, outcome = ? WHERE session = ?",
-                (_now(), outcome, self.session),
+                "UPDATE sessions SET ended = ?, outcome = ?, engines = ? WHERE session = ?",
+                (_now(), outcome, orjson.dumps(engines or {}).decode(), self.session),
             )
 
     def request_issued(self, key: bytes, body: bytes) -> None:

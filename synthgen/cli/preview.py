@@ -53,7 +53,7 @@ def preview(
     cancel = threading.Event()
     with tempfile.TemporaryDirectory(prefix="synthgen-preview-") as place:
         try:
-            with cancel_on([signal.SIGINT, signal.SIGTERM], cancel), results_only():
+            with cancel_on([signal.SIGINT, signal.SIGTERM], cancel, note), results_only():
                 result = api.run(
                     loaded,
                     Path(place) / "run",

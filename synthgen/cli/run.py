@@ -67,7 +67,7 @@ def run(
     line = ProgressLine()
     stops = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     try:
-        with cancel_on(stops, cancel), results_only():
+        with cancel_on(stops, cancel, note), results_only():
             result = api.run(
                 loaded, output, cancel=cancel, on_progress=line, on_notice=note, retry_failed=retry_failed
             )

@@ -16,7 +16,7 @@ from synthgen.loading import Loaded
 
 
 def lock(loaded: Loaded, models: Mapping[str, ModelIdentity]) -> dict[str, Any]:
-    """What took effect. Holds no time, no address and no path of this machine."""
+    """What took effect. Holds no time, no address and nothing else of this machine: sessions hold that."""
     recipe = loaded.recipe
     effective = recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     for model in (effective.get("model"), *effective.get("models", {}).values()):
@@ -45,7 +45,6 @@ def _model(identity: ModelIdentity) -> dict[str, Any]:
         "revision": identity.revision,
         "weights": identity.weights,
         "chat_template": identity.chat_template,
-        "details": dict(identity.details),
     }
 
 
