@@ -103,9 +103,6 @@ def remote(model_id: str, revision: str | None = None) -> ModelFiles:
     return ModelFiles(None, "remote", model_id, revision)
 
 
-# ------------------------------------------------------------------------------------------ aliases
-
-
 def cached(alias: str) -> Path | None:
     """The alias's file, where it is in the cache and whole; never fetches."""
     path = _alias_path(alias)
@@ -191,8 +188,6 @@ def _fetch_member(known: Alias, work: Path) -> Path:
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
 
-
-# ------------------------------------------------------------------------------------- local files
 
 # What shapes a model's answers. Code is not among it: it is never run.
 _SHAPING = {".safetensors", ".json", ".jinja", ".model", ".tiktoken", ".txt"}
@@ -303,9 +298,6 @@ def _writing(what: str) -> Iterator[None]:
         ) from error
 
 
-# --------------------------------------------------------------------------------------------- hub
-
-
 def _from_hub(spec: str, revision: str | None, notify: Notify | None) -> ModelFiles:
     try:
         import huggingface_hub as hub
@@ -366,8 +358,6 @@ def _from_hub(spec: str, revision: str | None, notify: Notify | None) -> ModelFi
 def _commit(snapshot: Path) -> str | None:
     return snapshot.name if re.fullmatch(r"[0-9a-f]{40}", snapshot.name) else None
 
-
-# ------------------------------------------------------------------------------------------- GGUF
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
