@@ -48,3 +48,11 @@ def test_generating_ones_write_rows(name: str, tmp_path: Path, default_model: Pa
     assert len(kept) == result.kept >= 2
     again = run(load(FOLDER / f"{name}.yaml", tasks=4), tmp_path / "run")
     assert again.outcome == "nothing to do"
+
+
+@pytest.mark.vllm
+def test_the_quickstart_runs_through_vllm(tmp_path: Path, default_model: Path) -> None:
+    result = run(load(FOLDER / "quickstart.yaml", tasks=3, engine="vllm"), tmp_path / "run")
+    assert result.planned == 3 == result.kept + result.dropped
+    assert result.usage["requests"] >= 6
+    assert "engine: vllm" in (tmp_path / "run" / "recipe.lock.yaml").read_text()
