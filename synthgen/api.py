@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from synthgen.curate import Judged
@@ -45,7 +46,12 @@ def run(
         on_record=on_record,
         retry_failed=retry_failed,
     )
-    return asyncio.run(driver.run())
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(driver.run())
+    with ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own, which cannot run another
+        return thread.submit(asyncio.run, driver.run()).result()
 
 
 def engines_for(

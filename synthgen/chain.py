@@ -53,9 +53,15 @@ class ChainFilter:
     @cached_property
     def key(self) -> str:
         """Digest of what a measurement depends on besides the record: code, parameters and `of`."""
-        return sha256(
-            canonical({"code": self.definition.code_sha256(), "params": dict(self.params), "of": self.of})
-        )
+        depends: dict[str, Any] = {
+            "code": self.definition.code_sha256(),
+            "params": dict(self.params),
+            "of": self.of,
+        }
+        if not self.runs:
+            bounds = {"min": self.min, "max": self.max}
+            depends |= {name: bounds[name] for name in self.definition.bounds_taken}
+        return sha256(canonical(depends))
 
     def make(self) -> RecordMeasure | RunMeasure:
         """The filter, ready to measure. Raises RunError where it cannot be made."""
@@ -63,7 +69,7 @@ class ChainFilter:
             return self.definition.make(self.params, min=self.min, max=self.max)
         except SynthgenError:
             raise
-        except Exception as error:  # any error of a user's code is the user's to read
+        except (Exception, SystemExit) as error:  # any error of a user's code is the user's to read
             raise RunError(
                 f"filter {self.name} cannot be made: {type(error).__name__}: {error}",
                 hint="look at its parameters in the recipe",
@@ -164,7 +170,7 @@ def _features(
 ) -> list[bytes | FilterFailed]:
     try:
         return _as_many([as_bytes(feature) for feature in compare.features(records)], len(records))
-    except Exception as error:  # any error of a user's code belongs to its record
+    except (Exception, SystemExit) as error:  # any error of a user's code belongs to its record
         if len(records) == 1:
             return [FilterFailed(link.name, records[0].id, error)]
         return [feature for record in records for feature in _features(link, compare, [record])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from synthgen.workers import Measurer
 
 BATCH = 256
 WAITING = 4096
+DISTINCT_ERRORS = 1000
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Counts:
     dropped: int = 0
     failed: int = 0
     by_filter: dict[str, dict[str, int]] = field(default_factory=dict)
+    errors: Counter[str] = field(default_factory=Counter)
 
     @property
     def judged(self) -> int:
@@ -180,7 +182,7 @@ class Curation:
                 try:
                     compared = self._compare[link.name].resolve(branch.id, features[link.name])
                     found[link.name] = as_measurement(compared)
-                except Exception as failure:  # any error of a user's code belongs to its record
+                except (Exception, SystemExit) as failure:  # any error of a user's code belongs to its record
                     error = error or str(FilterFailed(link.name, branch.id, failure))
             elif result is not None:
                 found[link.name] = result
@@ -197,7 +199,7 @@ class Curation:
         for name, compare in self._compare.items():
             try:
                 compare.keep(id, features[name])
-            except Exception as failure:  # any error of a user's code belongs to its record
+            except (Exception, SystemExit) as failure:  # any error of a user's code belongs to its record
                 return str(FilterFailed(name, id, failure))
         return None
 
@@ -230,6 +232,8 @@ class Curation:
         if error is not None:
             state, dropped_by = "failed", None
             self.counts.failed += 1
+            if len(self.counts.errors) < DISTINCT_ERRORS or error in self.counts.errors:
+                self.counts.errors[error] += 1
         elif dropped_by is not None:
             state = "dropped"
             self.counts.dropped += 1

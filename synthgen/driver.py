@@ -19,11 +19,13 @@ from synthgen import __version__
 from synthgen.curate import Curation, Judged
 from synthgen.engines.base import Engine
 from synthgen.errors import RunError
-from synthgen.export.dataset import write_version
+from synthgen.export.dataset import write_failures, write_version
 from synthgen.generate import Generation, Tally
 from synthgen.journal import Journal, open_journal
 from synthgen.loading import Loaded
 from synthgen.provenance.lock import fingerprint, lock, lock_yaml
+from synthgen.provenance.manifest import files_present
+from synthgen.trial import trial
 from synthgen.workers import open_measurer
 
 DRAIN_SECONDS = 10.0
@@ -51,6 +53,7 @@ class RunResult:
     """What a run came to. `planned` = `kept` + `dropped` + `failed` + `pending`, always.
 
     `outcome` is `done`, `nothing to do`, `short` (the target was missed), `failures` or `interrupted`.
+    `errors` are the commonest of the failed tasks, with how often each came.
     """
 
     run: str
@@ -66,6 +69,7 @@ class RunResult:
     usage: Mapping[str, int]
     seconds: float
     target: int | None = None
+    errors: Sequence[tuple[str, int]] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The object that `run --json` prints."""
@@ -110,7 +114,8 @@ class Driver:
         self._began = time.monotonic()
 
     async def run(self) -> RunResult:
-        """Generate, curate and write. Raises RunError, EngineUnreachable or UsageError."""
+        """Generate, curate and write. Raises RecipeError, RunError, EngineUnreachable or UsageError."""
+        trial(self._loaded)
         journal = open_journal(self._directory, self._loaded.recipe.name)
         outcome = "failed"
         try:
@@ -134,8 +139,12 @@ class Driver:
 
     def _nothing_to_do(self, journal: Journal) -> RunResult | None:
         last = journal.last_finished()
-        whole = (self._directory / "dataset" / "manifest.json").exists()
-        if last is None or last[1] != fingerprint(self._locked) or not whole or self._retry_failed:
+        if last is None or last[1] != fingerprint(self._locked) or self._retry_failed:
+            return None
+        locked = self._directory / "dataset" / "provenance" / "recipe.lock.yaml"
+        if not locked.is_file() or locked.read_bytes() != lock_yaml(self._locked):
+            return None
+        if not (files_present(self._directory) and files_present(self._directory / "dataset")):
             return None
         said = last[2]
         return RunResult(
@@ -170,7 +179,9 @@ class Driver:
             measurer.close()
         journal.flush()
         result = self._result(journal, generation, curation, interrupted)
-        if not interrupted:
+        if result.kept + result.dropped == 0 < result.failed and (self._directory / "dataset").exists():
+            write_failures(self._directory, journal, version)  # what is wrong is no reason to lose a dataset
+        elif not interrupted:
             self._report("writing", generation.tally, curation)
             summary = result.as_json()
             write_version(self._directory, self._loaded, journal, version, lock_yaml(self._locked), summary)
@@ -251,6 +262,7 @@ class Driver:
             usage=journal.usage(),
             seconds=time.monotonic() - self._began,
             target=target,
+            errors=counts.errors.most_common(3),
         )
 
     def _report(self, stage: str, tally: Tally, curation: Curation) -> None:

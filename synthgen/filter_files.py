@@ -63,7 +63,7 @@ def load_file(file: Path) -> ModuleType:
     sys.modules[unique] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # any error of a user's file is the user's to read
+    except (Exception, SystemExit) as error:  # any error of a user's file is the user's to read
         del sys.modules[unique]
         line = error.lineno if isinstance(error, SyntaxError) else _line_in(file, error)
         raise RecipeError(

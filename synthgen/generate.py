@@ -57,6 +57,10 @@ class Tally:
     retries: int = 0
 
 
+class Stopped(Exception):
+    """A branch that was not finished when generation was told to stop. What it asked is kept."""
+
+
 class InvalidAnswer(Exception):
     """An answer that a step cannot use: empty, or not valid under its schema."""
 
@@ -164,7 +168,7 @@ class Generation:
             await asyncio.shield(task)
 
     def stop(self) -> None:
-        """Begin no more tasks; those that are running go on."""
+        """Ask nothing more; what is in flight goes on, and its answers are kept."""
         self._stopped = True
 
     @property
@@ -191,11 +195,16 @@ class Generation:
                     running.append(asyncio.create_task(self._branch(task)))
                 if not running:
                     return
-                yield await running[0]
+                try:
+                    branch = await running[0]
+                except Stopped:
+                    await asyncio.gather(*running, return_exceptions=True)
+                    return
+                yield branch
                 running.popleft()
         finally:
-            for branch in running:
-                branch.cancel()
+            for unfinished in running:
+                unfinished.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _branch(self, task: Task) -> Branch:
@@ -241,6 +250,7 @@ class Generation:
             try:
                 return _usable(completion, asking.check)
             except InvalidAnswer as invalid:
+                self._journal.answer_unusable(key, str(invalid))
                 if attempt == RE_ASKS:
                     raise InvalidAnswer(
                         f"step {asking.step.name}: {invalid}, asked {RE_ASKS + 1} times"
@@ -284,6 +294,8 @@ class Generation:
         await asking.slots.take(task.index)
         self.tally.in_flight += 1
         try:
+            if self._stopped:
+                raise Stopped
             self._journal.request_issued(key, body)
             completion = await self._ride_out(asking, key, request)
         except RequestFailed as failure:
@@ -316,6 +328,8 @@ class Generation:
                     ) from failure
                 wait = delay if failure.retry_after is None else min(failure.retry_after, LONGEST_WAIT)
                 delay = min(delay * 2, 30.0)
+            if self._stopped:
+                raise Stopped
             await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
 
 

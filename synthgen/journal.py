@@ -52,6 +52,10 @@ CREATE TABLE requests (
 CREATE TABLE completions (
     key BLOB PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL, input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL);
+CREATE TABLE set_aside (
+    key BLOB NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL, input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL);
+-- final: 0 it will be asked again, 1 given up for good, 2 answered, and the answer could not be used
 CREATE TABLE failures (
     key BLOB NOT NULL, error TEXT NOT NULL, final INTEGER NOT NULL, session INTEGER NOT NULL,
     at REAL NOT NULL);
@@ -172,9 +176,18 @@ class Journal:
         row = self._read.execute("SELECT error FROM failures WHERE key = ? AND final = 1", (key,)).fetchone()
         return row[0] if row else None
 
+    def answer_unusable(self, key: bytes, error: str) -> None:
+        """An answer came, and the step that asked cannot use it."""
+        self._waiting.append((_UNUSABLE, (key, storable(error), self.session, time.time(), key)))
+
     def forget_failures(self) -> None:
-        """Let every request that was given up be asked again."""
+        """Let every request be asked again that was given up, or whose answer could not be used.
+
+        Such answers are kept in `set_aside`.
+        """
         with self._writing():
+            self._write.execute(_SET_ASIDE)
+            self._write.execute(_FORGET_UNUSABLE)
             self._write.execute("UPDATE failures SET final = 0")
         self.had_failures = False
 
@@ -351,6 +364,14 @@ _COMPLETION = (
     "(key, text, finish_reason, input_tokens, output_tokens, session, arrived) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _FAILURE = "INSERT INTO failures (key, error, final, session, at) VALUES (?, ?, ?, ?, ?)"
+_UNUSABLE = (
+    "INSERT INTO failures (key, error, final, session, at) SELECT ?, ?, 2, ?, ? "
+    "WHERE NOT EXISTS (SELECT 1 FROM failures WHERE key = ? AND final = 2)"
+)
+_SET_ASIDE = (
+    "INSERT INTO set_aside SELECT * FROM completions WHERE key IN (SELECT key FROM failures WHERE final = 2)"
+)
+_FORGET_UNUSABLE = "DELETE FROM completions WHERE key IN (SELECT key FROM failures WHERE final = 2)"
 _CONTENT = (
     "INSERT INTO contents (sha256, body, measured) VALUES (?, ?, ?) "
     "ON CONFLICT (sha256) DO UPDATE SET measured = excluded.measured"
@@ -446,7 +467,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _lock(directory: Path) -> int:
     """Hold the run for this process: the system lets go of it when the process ends, however it ends."""
-    handle = os.open(directory / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        handle = os.open(directory / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}") from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -456,8 +480,9 @@ def _lock(directory: Path) -> int:
             f"another process{f' ({holder})' if holder else ''} is running in {directory}",
             hint="wait for it to end, or give another directory with `-o`",
         ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    with suppress(OSError):  # a full disk; the number is for people alone
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
     return handle
 
 

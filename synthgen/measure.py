@@ -79,6 +79,12 @@ class FilterDefinition:
             and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         }
 
+    @property
+    def bounds_taken(self) -> list[str]:
+        """Which of `min` and `max` the code asks for: its measurements may depend on them."""
+        accepted = inspect.signature(self.target).parameters
+        return [name for name in ("min", "max") if name in accepted]
+
     def code_sha256(self) -> str:
         """Digest of the file that the filter is in: a change to it means measuring again."""
         if self.file is not None:
@@ -95,11 +101,8 @@ class FilterDefinition:
         """The filter at work, with these parameters. One that asks for its bound by name is given it."""
         named = self.parameters
         kwargs = {named[key].name: value for key, value in (params or {}).items()}
-        accepted = inspect.signature(self.target).parameters
-        if "min" in accepted:
-            kwargs["min"] = min
-        if "max" in accepted:
-            kwargs["max"] = max
+        bounds = {"min": min, "max": max}
+        kwargs |= {name: bounds[name] for name in self.bounds_taken}
         if self.kind == "run":
             return cast(RunMeasure, self.target(**kwargs))
         if not inspect.isclass(self.target):
@@ -141,7 +144,7 @@ class RecordMeasure:
             return [self._one(record) for record in records]
         try:
             values = list(self.function(records, **self.kwargs))
-        except Exception as error:  # any error of a user's code belongs to its record
+        except (Exception, SystemExit) as error:  # any error of a user's code belongs to its record
             if len(records) == 1:
                 return [FilterFailed(self.name, records[0].id, error)]
             return [result for record in records for result in self.measure([record])]
@@ -153,7 +156,7 @@ class RecordMeasure:
     def _one(self, record: Record) -> Measurement | FilterFailed:
         try:
             return as_measurement(self.function(record, **self.kwargs))
-        except Exception as error:  # any error of a user's code belongs to its record
+        except (Exception, SystemExit) as error:  # any error of a user's code belongs to its record
             return FilterFailed(self.name, record.id, error)
 
     def _checked(self, record: Record, value: Any) -> Measurement | FilterFailed:

@@ -311,7 +311,7 @@ def _from_hub(spec: str, revision: str | None, notify: Notify | None) -> ModelFi
     except ImportError:
         raise EngineUnreachable(
             f"{spec} looks like a model of the Hugging Face hub, and huggingface-hub is not installed",
-            hint='pip install "synthgen-data[hub]" (or is it a path, and there is no such file?)',
+            hint="pip install huggingface-hub (or is it a path, and there is no such file?)",
         ) from None
     org, name, *rest = spec.split("/", 2)
     repo = f"{org}/{name}"

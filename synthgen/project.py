@@ -97,6 +97,7 @@ def project_of(recipe: Path, allowed: Sequence[Path] = ()) -> Project:
 def runs_folder(recipe: Path) -> Path:
     """Where this recipe's runs go unless told otherwise: `runs/` of its project, or here if it shipped."""
     full = recipe.resolve()
-    if full.parent == shipped("recipes").resolve() and "site-packages" in full.parts:
+    ships = full.parent == shipped("recipes").resolve()
+    if ships and not (full.parent.parent / "pyproject.toml").is_file():  # installed, and no checkout
         return Path.cwd() / "runs"
     return project_of(recipe).root / "runs"

@@ -295,6 +295,13 @@ class Recipe(Part):
     budget: Budget = Budget()
     output: Output = Output()
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if value in (".", ".."):
+            raise ValueError(f"{value!r} cannot name a run's folder")
+        return value
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _lists_are_values(cls, value: Any) -> Any:

@@ -88,6 +88,11 @@ def _weigh(value: Any, most: float = MAX_TEXT) -> Any:
     return value
 
 
+def _read(value: Any) -> Any:
+    """What is compared or cut is gone through, however large it is."""
+    return _weigh(value, WORK)
+
+
 def _limit(size: float, most: float = MAX_TEXT) -> None:
     if size > most:
         raise SecurityError(f"it makes something larger than {most:,} characters")
@@ -128,6 +133,19 @@ class _Counting(NodeTransformer):
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802 - jinja's name
         self.generic_visit(node)
         return _filtered(node, "_weigh") if node.ctx == "load" else node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802 - jinja's name
+        self.generic_visit(node)
+        node.expr = _filtered(node.expr, "_read")
+        for operand in node.ops:
+            operand.expr = _filtered(operand.expr, "_read")
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802 - jinja's name
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            node.node = _filtered(node.node, "_read")
+        return node
 
     def _counted(self, node: Any) -> nodes.Node:
         self.generic_visit(node)
@@ -268,5 +286,6 @@ def make_environment() -> Sandbox:
     env.globals.clear()
     env.filters = {name: _watched(name, env.filters[name]) for name in _FILTERS if name in env.filters}
     env.filters["_weigh"] = _weigh
+    env.filters["_read"] = _read
     env.filters["_count"] = _count
     return env

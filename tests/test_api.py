@@ -396,3 +396,89 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_there_is(
     assert commits
     monkeypatch.setattr(Journal, "_commit", commit)
     assert run_it(loaded(tmp_path, recipe())).kept == 5
+
+
+def test_once_stopped_nothing_more_is_asked(tmp_path: Path) -> None:
+    cancel = threading.Event()
+    released = asyncio.Event()
+
+    async def wait(request: Request) -> str:
+        if len(engine.asked) == 4:
+            cancel.set()
+        await released.wait()
+        return answer_of(request)
+
+    def release(progress: Progress) -> None:
+        if cancel.is_set():
+            released.set()
+
+    engine = FakeEngine(wait, slots=4)
+    given_ = loaded(tmp_path, recipe(), rows=50)
+    result = run_it(given_, engine, cancel=cancel, on_progress=release)
+    assert (result.outcome, len(engine.asked), len(engine.answered)) == ("interrupted", 4, 4)
+    assert adds_up(result)
+    rest = FakeEngine()
+    whole = run_it(given_, rest)
+    assert (whole.kept, whole.reused, len(rest.asked)) == (50, 4, 46)
+
+
+def test_answers_that_could_not_be_used_are_asked_again(tmp_path: Path) -> None:
+    given_ = loaded(tmp_path, recipe(), rows=3)
+    first = run_it(given_, FakeEngine(lambda request: " "))
+    assert (first.failed, first.errors[0][1]) == (3, 3)
+    assert "empty" in first.errors[0][0]
+    mended = FakeEngine()
+    assert run_it(given_, mended).outcome == "nothing to do"
+    result = run_it(given_, mended, retry_failed=True)
+    assert (result.outcome, result.kept, len(mended.asked)) == ("done", 3, 3)
+
+
+def test_a_filter_that_takes_its_bound_is_measured_again_when_the_bound_changes(tmp_path: Path) -> None:
+    longer = """
+    from synthgen import filter
+
+    @filter(max=1000)
+    def longer(record, *, max):
+        return len(record.text) if len(record.text) > max else 0
+    """
+    filters = {"longer": longer}
+    first = run_it(loaded(tmp_path, recipe(filters=["longer"]), filters=filters), FakeEngine())
+    assert (first.kept, first.dropped) == (5, 0)
+    second = run_it(loaded(tmp_path, recipe(filters=[{"longer": {"max": 1}}]), filters=filters), FakeEngine())
+    assert (second.kept, second.dropped) == (0, 5)
+
+
+def test_a_dataset_of_another_recipe_is_not_taken_for_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = recipe(), recipe(tasks=2)
+    first = run_it(loaded(tmp_path, whole), FakeEngine())
+    with monkeypatch.context() as dies:
+        dies.setattr(driver.Journal, "finish_version", lambda *_: (_ for _ in ()).throw(RunError("dies")))
+        with pytest.raises(RunError, match="dies"):
+            run_it(loaded(tmp_path, part), FakeEngine())
+    assert len(read_jsonl(first.dir / "dataset" / "train.jsonl")) == 2
+    engine = FakeEngine()
+    again = run_it(loaded(tmp_path, whole), engine)
+    assert (again.outcome, len(read_jsonl(again.dir / "dataset" / "train.jsonl"))) == ("done", 5)
+    assert engine.asked == []
+
+
+def test_a_run_that_only_fails_leaves_the_dataset(tmp_path: Path) -> None:
+    first = run_it(loaded(tmp_path, recipe()), FakeEngine())
+    before = outputs(first.dir)
+    other = recipe(steps=[{"answer": {"prompt": {"user": "Differently: {{ doc }}"}}}])
+    second = run_it(loaded(tmp_path, other), FakeEngine(lambda request: RequestFailed("no")))
+    assert (second.outcome, second.failed) == ("failures", 5)
+    assert len(read_jsonl(second.dir / "failed.jsonl")) == 5
+    after = outputs(second.dir)
+    assert {name: after[name] for name in before} == before
+
+
+def test_it_runs_inside_a_running_loop(tmp_path: Path) -> None:
+    given_ = loaded(tmp_path, recipe())
+
+    async def notebook() -> int:
+        return run_it(given_, FakeEngine()).kept
+
+    assert asyncio.run(notebook()) == 5

@@ -195,6 +195,8 @@ BOMBS = {
     "nested lists": "{{ " + "[" * 5000 + "]" * 5000 + " }}",
     "nested ifs": "{% if 1 %}" * 300 + "{% endif %}" * 300,
     "long text": "{% for a in doc|list %}{{ doc }}{% endfor %}",
+    "comparisons": "{% for a in doc %}{% if 'zz' in doc %}{% endif %}{% endfor %}",
+    "slices": "{% for a in doc %}{% set b = doc[1:] %}{% endfor %}",
     "sum of lists": "{{ ([doc|list] * 1)|sum(start=[])|length }}",
 }
 

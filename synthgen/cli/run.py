@@ -21,6 +21,7 @@ from synthgen.cli.options import (
     note,
     out,
     out_json,
+    plain,
     results_only,
     table,
 )
@@ -86,9 +87,10 @@ def run(
         )
         raise typer.Exit(EXIT_SHORT)
     if result.failed:
-        note(
-            f"{result.failed:,} tasks failed; see {result.dir}/failed.jsonl, or ask again with --retry-failed"
-        )
+        note(f"{result.failed:,} tasks failed (all of them: {result.dir}/failed.jsonl)")
+        for error, count in result.errors:
+            note(f"  {count:,} times: {plain(error, 300)}")
+        note("  --retry-failed asks again what the engine refused or answered wrongly")
         raise typer.Exit(EXIT_SHORT)
 
 

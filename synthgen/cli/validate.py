@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from synthgen.loading import Loaded
 
 CHARACTERS_A_TOKEN = 4
-SAMPLE = 20
+TOKENS_A_MESSAGE = 5
 
 
 def validate(
@@ -51,30 +51,15 @@ def validate(
 
 def describe_plan(loaded: Loaded) -> dict[str, Any]:
     """What the recipe would do: tasks, requests, tokens at most and about, first prompt, filters."""
-    from itertools import islice
-
-    from synthgen.errors import Problem, RecipeError
-    from synthgen.prompt import PromptFailed
+    from synthgen.curate import describe
+    from synthgen.trial import trial
 
     recipe = loaded.recipe
-    sample = list(islice(loaded.plan.tasks(), SAMPLE))
-    later = {step.name: _Later() for step in loaded.steps}
-    first: list[dict[str, str]] = []
-    tokens_in = 0
-    try:
-        for task in sample:
-            values: dict[str, Any] = {**later, **task.values}
-            for step in loaded.steps:
-                try:
-                    messages = step.prompt.render(values)
-                except PromptFailed:
-                    if any(later.keys() & template.names() for _, template in step.prompt.turns):
-                        continue  # it works on an answer that is not there yet
-                    raise
-                first = first or messages
-                tokens_in += sum(len(message["content"]) for message in messages) // CHARACTERS_A_TOKEN + 10
-    except PromptFailed as error:
-        raise RecipeError([Problem(f"the first tasks do not render: {error}", loaded.file.path)]) from None
+    tried = trial(loaded)
+    tokens = tried.characters / CHARACTERS_A_TOKEN + tried.messages * TOKENS_A_MESSAGE
+    notices = list(loaded.notices)
+    if tried.failed:
+        notices.append(f"{tried.failed} of the first tasks do not render; they would fail")
     most = loaded.plan.limit or 0
     shown = recipe.target if recipe.target is not None else most
     return {
@@ -83,7 +68,7 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
         "target": recipe.target,
         "attempts": most if recipe.target is not None else None,
         "requests": shown * len(loaded.steps),
-        "input_tokens": round(tokens_in / max(len(sample), 1) * shown),
+        "input_tokens": round(tokens * shown),
         "output_tokens_at_most": sum(step.sampling["max_tokens"] for step in loaded.steps) * shown,
         "seeds": {name: len(rows) for name, rows in loaded.plan.rows.items()}
         | {name: len(choices.rows) for name, choices in loaded.plan.choices.items()},
@@ -97,33 +82,10 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
             }
             for step in loaded.steps
         ],
-        "first_prompt": first,
-        "filters": [
-            {
-                "name": link.name,
-                "origin": link.origin,
-                "of": link.of,
-                "min": link.min,
-                "max": link.max,
-                "action": link.action,
-                "params": dict(link.params),
-            }
-            for link in loaded.chain
-        ],
-        "notices": list(loaded.notices),
+        "first_prompt": list(tried.first),
+        "filters": [describe(link) for link in loaded.chain],
+        "notices": notices,
     }
-
-
-class _Later:
-    """Stands for an answer that is not there yet when a prompt is shown: any part of it is another."""
-
-    def __getattr__(self, name: str) -> _Later:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self
-
-    def __str__(self) -> str:
-        return "…"
 
 
 def _show(loaded: Loaded, plan: dict[str, Any]) -> None:

@@ -287,7 +287,7 @@ def _llama() -> Any:
         with _short_spin():
             import xllamacpp
     except ImportError as error:
-        hint = 'pip install "synthgen-data[llamacpp]"'
+        hint = "pip install xllamacpp"
         if "libgomp" in str(error):
             hint = "install the system's OpenMP library (libgomp1, or libgomp)"
         raise EngineUnreachable(f"the llamacpp engine cannot be imported: {error}", hint=hint) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ def card(loaded: Loaded, summary: Mapping[str, Any]) -> str:
         "- config_name: default",
         "  data_files:",
         *files,
+        *_licence(loaded),
         "tags:",
         *(["- synthetic"] if recipe.steps else []),
         "- synthgen",
@@ -62,6 +64,12 @@ def _steps(loaded: Loaded) -> list[str]:
         f"{number}. `{step.name}`: prompt `{step.prompt.name}`, model `{loaded.models[step.model].id}`"
         for number, step in enumerate(loaded.steps, 1)
     ]
+
+
+def _licence(loaded: Loaded) -> list[str]:
+    """What the recipe says of its sources' licences; nothing where it says nothing."""
+    named = sorted({rows.spec.licence for rows in loaded.files.values() if rows.spec.licence})
+    return ["license: other", f"license_name: {json.dumps(' AND '.join(named))}"] if named else []
 
 
 def _bound(value: float | None) -> str:

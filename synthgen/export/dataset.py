@@ -52,6 +52,15 @@ def write_version(
         (directory / "failed.jsonl").unlink(missing_ok=True)
 
 
+def write_failures(directory: Path, journal: Journal, version: int) -> None:
+    """Write failed.jsonl alone, where a version has nothing but failures. Raises RunError."""
+    with staging(directory) as staged:
+        with JsonlWriter(staged / "failed.jsonl") as failed:
+            for entry, _ in journal.records(version, "failed"):
+                failed.write(_failed_row(entry))
+        publish(staged, directory)
+
+
 def _write_rows(staged: Path, loaded: Loaded, journal: Journal, version: int) -> None:
     output = loaded.recipe.output
     data = staged / "dataset"

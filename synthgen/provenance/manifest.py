@@ -34,3 +34,15 @@ def write_manifest(folder: Path, into: Path, leave_out: Sequence[str] = ()) -> N
         "predicate": {"signed": False},
     }
     into.write_bytes(orjson.dumps(statement, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def files_present(folder: Path) -> bool:
+    """Whether every file that `folder/manifest.json` names is there with its size; digests are for audits."""
+    try:
+        statement = orjson.loads((folder / "manifest.json").read_bytes())
+        return all(
+            (folder / subject["name"]).stat().st_size == subject["annotations"]["bytes"]
+            for subject in statement["subject"]
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

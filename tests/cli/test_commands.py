@@ -212,10 +212,12 @@ def test_validate_lists_what_would_be_done(tmp_path: Path, command: Command) -> 
     assert [step["name"] for step in said["steps"]] == ["plan", "answer"]
     assert [step["structured"] for step in said["steps"]] == [True, False]
     assert said["first_prompt"] == [{"role": "user", "content": "document number 0"}]
-    assert said["filters"] == [{
+    [words] = said["filters"]
+    assert len(words.pop("code_sha256")) == 64
+    assert words == {
         "name": "words", "origin": "shipped", "of": "answer", "min": 5, "max": 9, "action": "drop",
         "params": {},
-    }]  # fmt: skip
+    }  # fmt: skip
     shown = command("validate", "recipes/a.yaml", engine=engine)
     assert "recipes/a.yaml is valid" in shown.out
     assert "filter   words: answer 5 to 9" in shown.out
@@ -229,6 +231,42 @@ def test_validate_finds_prompts_that_do_not_render(tmp_path: Path, command: Comm
     ended = command("validate", "a")
     assert ended.code == 2
     assert "title" in ended.err
+
+
+def test_run_refuses_prompts_that_do_not_render_and_keeps_the_dataset(
+    tmp_path: Path, command: Command
+) -> None:
+    project(tmp_path, recipe(), rows=3)
+    assert command("run", "a").code == 0
+    before = (tmp_path / "runs" / "a" / "dataset" / "train.jsonl").read_bytes()
+    project(tmp_path, recipe(steps=[{"answer": {"prompt": {"user": "{{ doc.title }}"}}}]), rows=3)
+    ended = command("run", "a")
+    assert ended.code == 2
+    assert "step answer does not render" in ended.err
+    assert (tmp_path / "runs" / "a" / "dataset" / "train.jsonl").read_bytes() == before
+
+
+def test_run_says_why_tasks_failed(tmp_path: Path, command: Command) -> None:
+    project(
+        tmp_path,
+        recipe(filters=["leaves"]),
+        rows=3,
+        filters={
+            "leaves": """
+            import sys
+
+            from synthgen import filter
+
+            @filter(max=0)
+            def leaves(record):
+                sys.exit(7)
+            """
+        },
+    )
+    ended = command("run", "a")
+    assert ended.code == 3
+    assert "SystemExit: 7" in ended.err
+    assert "filter leaves failed on record" in ended.err
 
 
 def test_preview_shows_records_and_leaves_nothing(tmp_path: Path, command: Command) -> None:

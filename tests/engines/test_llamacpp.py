@@ -204,7 +204,7 @@ def test_what_is_not_running_answers_nothing(tmp_path: Path) -> None:
 
 def test_llama_cpp_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    with pytest.raises(EngineUnreachable, match=r"synthgen-data\[llamacpp\]"):
+    with pytest.raises(EngineUnreachable, match=r"pip install xllamacpp"):
         llamacpp._llama()
 
 
