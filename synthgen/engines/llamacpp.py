@@ -58,7 +58,8 @@ def check_options(options: Mapping[str, Any]) -> dict[str, int]:
 
     `n_ctx` is the context of each slot, `slots` (or `n_parallel`) how many requests run at once.
     `reuse_prefixes` keeps what prompts have in common, which is quicker, but then a seeded request may answer
-    otherwise in another order; by default it is on, unless there is one slot.
+    otherwise in another order; by default it is on, unless there is one slot. With several slots it may do so
+    beside others too, as kernels for one and for many round otherwise on some processors.
     """
     for name, value in options.items():
         if name in SWITCHES:
@@ -206,7 +207,7 @@ class LlamaCppEngine:
             "stream_options": {"include_usage": True},
         }
         # Where a prompt begins in the cache decides how the rest is cut into batches, and so the last bits
-        # of its sums: without it a seeded request answers the same alone, among others and in any order.
+        # of its sums: without it, with one slot, a seeded request answers the same in any order.
         body["cache_prompt"] = self._reuse_prefixes
         if "logit_bias" in body:
             body["logit_bias"] = [[int(token), float(bias)] for token, bias in body["logit_bias"].items()]

@@ -87,10 +87,10 @@ def test_the_answer_is_decoded_under_the_schema(engine: LlamaCppEngine) -> None:
 
 
 @pytest.mark.llamacpp
-def test_without_reused_prefixes_a_request_answers_the_same_alone_and_among_others(
+def test_with_one_slot_a_request_answers_the_same_alone_and_among_others_in_any_order(
     default_model: Path,
 ) -> None:
-    options = {"slots": 4, "n_ctx": 768, "reuse_prefixes": False}
+    options = {"slots": 1, "n_ctx": 768}
     engine = LlamaCppEngine(default_model, IDENTITY, options=options)
     asyncio.run(engine.start())
     requests = [ask(f"{LONG[: 80 * (i % 5) ** 2]} Name {i} rivers.", seed=i) for i in range(10)]
