@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from synthgen.curate import Judged
 from synthgen.driver import Driver, Progress, RunResult
-from synthgen.engines.base import Engine
+from synthgen.engines.base import Engine, request_timeout, seconds_of
 from synthgen.errors import UsageError
 from synthgen.loading import Loaded, load
+from synthgen.supervisor import FAULTS_RIDDEN_OUT, Patience
 
 __all__ = ["load", "run"]
 
@@ -27,13 +29,18 @@ def run(
     on_record: Callable[[Judged], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
     retry_failed: bool = False,
+    reuse: Sequence[str | Path] = (),
+    max_failures: int | None = None,
+    patience: float | None = None,
 ) -> RunResult:
     """Run a recipe, going on with what the directory holds, and write its dataset.
 
     `engine` is an engine of the caller's own instead of the one the recipe names, or one for each name in
     `models:`. `cancel`, once set, stops the run within seconds, losing nothing. `on_record` sees each record
-    as it is judged, in task order; `on_notice` is told when a model is fetched. Raises RecipeError,
-    UsageError, RunError or EngineUnreachable.
+    as it is judged, in task order; `on_notice` is told when a model is fetched or an engine started again.
+    `reuse` names other runs, or folders of them, whose answers to equal requests are taken. With more than
+    `max_failures` failed tasks the run stops. For `patience` seconds an engine's errors are ridden out
+    while it answers nothing. Raises RecipeError, UsageError, RunError or EngineUnreachable.
     """
     loaded = recipe if isinstance(recipe, Loaded) else load(recipe)
     place = Path(directory) if directory is not None else loaded.runs / loaded.recipe.name
@@ -44,7 +51,11 @@ def run(
         cancel=cancel,
         on_progress=on_progress,
         on_record=on_record,
+        on_notice=on_notice,
         retry_failed=retry_failed,
+        reuse=[Path(other) for other in reuse],
+        max_failures=max_failures,
+        patience=_patience(patience),
     )
     try:
         asyncio.get_running_loop()
@@ -52,6 +63,12 @@ def run(
         return asyncio.run(driver.run())
     with ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own, which cannot run another
         return thread.submit(asyncio.run, driver.run()).result()
+
+
+def _patience(faults: float | None) -> Patience:
+    if faults is None:
+        faults = seconds_of(os.environ, "SYNTHGEN_PATIENCE", FAULTS_RIDDEN_OUT)
+    return Patience(deadline=request_timeout(os.environ), faults=faults)
 
 
 def engines_for(

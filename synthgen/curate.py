@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -16,11 +17,14 @@ from synthgen.chain import ChainFilter, Measured
 from synthgen.generate import Branch
 from synthgen.journal import Journal, RecordEntry
 from synthgen.measure import FilterFailed, Measurement, RecordMeasure, RunMeasure, as_measurement
+from synthgen.recipe import Budget
+from synthgen.spending import Spent
 from synthgen.workers import Measurer
 
 BATCH = 256
 WAITING = 4096
 DISTINCT_ERRORS = 1000
+ERRORS_STORED = 10
 
 
 @dataclass(slots=True)
@@ -30,13 +34,40 @@ class Counts:
     kept: int = 0
     dropped: int = 0
     failed: int = 0
+    requests: int = 0
     by_filter: dict[str, dict[str, int]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def judged(self) -> int:
         """Branches that have come to an end."""
         return self.kept + self.dropped + self.failed
+
+    def as_json(self) -> dict[str, Any]:
+        """To be stored with the records that are counted, and gone on with by `of_json`."""
+        return {
+            "kept": self.kept,
+            "dropped": self.dropped,
+            "failed": self.failed,
+            "requests": self.requests,
+            "filters": self.by_filter,
+            "errors": self.errors.most_common(ERRORS_STORED),
+            "spent": self.spent.as_json(),
+        }
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> Counts:
+        """What `as_json` gave."""
+        return cls(
+            kept=said["kept"],
+            dropped=said["dropped"],
+            failed=said["failed"],
+            requests=said["requests"],
+            by_filter=said["filters"],
+            errors=Counter(dict(said["errors"])),
+            spent=Spent(**said["spent"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +88,17 @@ class Curation:
         journal: Journal,
         version: int,
         target: int | None,
+        budget: Budget,
+        counts: Counts | None = None,
     ) -> None:
-        self.counts = Counts(by_filter={link.name: {"dropped": 0, "flagged": 0} for link in chain})
+        """Begin, or go on after what `counts` says."""
+        self.counts = counts or Counts(by_filter={link.name: {"dropped": 0, "flagged": 0} for link in chain})
         self._chain = chain
         self._measurer = measurer
         self._journal = journal
         self._version = version
         self._target = target
+        self._budget = budget
         self._numbers = {
             link.name: journal.filter_number(link.key, link.name, describe(link)) for link in chain
         }
@@ -76,6 +111,29 @@ class Curation:
     def reached(self) -> bool:
         """Whether the target is kept."""
         return self._target is not None and self.counts.kept >= self._target
+
+    @property
+    def spent_out(self) -> str | None:
+        """The part of the budget that is spent, if one is."""
+        return self.counts.spent.exhausts(self._budget)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the cut is here: nothing that follows belongs to the dataset."""
+        return self.reached or self.spent_out is not None
+
+    async def recall(self) -> None:
+        """Tell the filters of the run of what an earlier session kept of this version."""
+        if not self._compare:
+            return
+        kept = self._journal.records(self._version, "kept")
+        while batch := list(islice(kept, BATCH)):
+            bodies = [body for _, body in batch if body is not None]
+            ids = [entry.id for entry, _ in batch]
+            known = [list(self._numbers)] * len(ids)
+            measured = await asyncio.to_thread(self._measurer.measure, ids, bodies, known)
+            for (entry, _), features in zip(batch, measured.features, strict=True):
+                self._keep(entry.id, features)
 
     async def judge(self, branches: AsyncIterator[Branch]) -> AsyncGenerator[Judged, None]:
         """Every branch up to the cut, judged, in order.
@@ -124,7 +182,7 @@ class Curation:
                         continue
                     for judged in self._resolve(await measuring.popleft()):
                         yield judged
-                        if self.reached:
+                        if self.ended:
                             return
                 await gathering
             finally:
@@ -159,7 +217,7 @@ class Curation:
                 features, sha = batch.measured.features[place], batch.shas[place]
                 place += 1
                 judged.append(self._one(branch, sha, stored, results, features))
-            if self.reached:
+            if self.ended:
                 break
         return judged
 
@@ -211,6 +269,8 @@ class Curation:
         error: str | None,
         features: Mapping[str, bytes] | None = None,
     ) -> Judged:
+        self.counts.requests += len(branch.requests)
+        self.counts.spent.more(branch.spent)
         state, dropped_by = "kept", None
         verdicts: dict[str, dict[str, Any]] = {}
         for link in self._chain:

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from synthgen import __version__
-from synthgen.curate import Curation, Judged
+from synthgen.curate import Counts, Curation, Judged
 from synthgen.engines.base import Engine
 from synthgen.errors import RunError
 from synthgen.export.dataset import write_failures, write_version
-from synthgen.generate import Generation, Tally
+from synthgen.generate import Generation
 from synthgen.journal import Journal, open_journal
 from synthgen.loading import Loaded
 from synthgen.provenance.lock import fingerprint, lock, lock_yaml
 from synthgen.provenance.manifest import files_present
+from synthgen.reuse import open_others
+from synthgen.supervisor import Patience
 from synthgen.trial import trial
 from synthgen.workers import open_measurer
 
@@ -52,8 +54,10 @@ class Progress:
 class RunResult:
     """What a run came to. `planned` = `kept` + `dropped` + `failed` + `pending`, always.
 
-    `outcome` is `done`, `nothing to do`, `short` (the target was missed), `failures` or `interrupted`.
-    `errors` are the commonest of the failed tasks, with how often each came.
+    `outcome` is `done`, `nothing to do`, `short` (a budget or the seeds ended before the target, or before
+    the last task), `failures`, `too many failures` (it stopped at them, with tasks pending) or `interrupted`.
+    `ended_by` is what it ended at: `target`, `tasks`, `attempts`, `output_tokens`, `money`, `seconds`, or
+    None where it did not end. `errors` are the commonest of the failed tasks, with how often each came.
     """
 
     run: str
@@ -69,6 +73,9 @@ class RunResult:
     usage: Mapping[str, int]
     seconds: float
     target: int | None = None
+    ended_by: str | None = None
+    reused_from: Mapping[str, int] = field(default_factory=dict)
+    money: float | None = None
     errors: Sequence[tuple[str, int]] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -77,14 +84,17 @@ class RunResult:
             "run": self.run,
             "dir": str(self.dir),
             "outcome": self.outcome,
+            "ended_by": self.ended_by,
             "planned": self.planned,
             "kept": self.kept,
             "dropped": self.dropped,
             "failed": self.failed,
             "pending": self.pending,
             "reused": self.reused,
+            "reused_from": dict(self.reused_from),
             "filters": {name: dict(counts) for name, counts in self.filters.items()},
             "usage": dict(self.usage),
+            "money": self.money,
             "seconds": round(self.seconds, 3),
         }
 
@@ -101,7 +111,11 @@ class Driver:
         cancel: threading.Event | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_record: Callable[[Judged], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
         retry_failed: bool = False,
+        reuse: Sequence[Path] = (),
+        max_failures: int | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._loaded = loaded
         self._directory = directory
@@ -109,7 +123,13 @@ class Driver:
         self._cancel = cancel or threading.Event()
         self._on_progress = on_progress
         self._on_record = on_record
+        self._note = on_notice or (lambda _: None)
         self._retry_failed = retry_failed
+        self._reuse = reuse
+        self._max_failures = max_failures
+        self._patience = patience or Patience()
+        self._seconds_before = 0.0
+        self._kept_alive: dict[int, dict[str, Any]] = {}
         self._locked = lock(loaded, {name: engine.identity for name, engine in engines.items()})
         self._began = time.monotonic()
 
@@ -135,14 +155,17 @@ class Driver:
             journal.close()
 
     def _details(self) -> dict[str, Any]:
-        return {name or "default": dict(engine.identity.details) for name, engine in self._engines.items()}
+        return {
+            name or "default": {**engine.identity.details, **self._kept_alive.get(id(engine), {})}
+            for name, engine in self._engines.items()
+        }
 
     def _nothing_to_do(self, journal: Journal) -> RunResult | None:
         last = journal.last_finished()
         if last is None or last[1] != fingerprint(self._locked) or self._retry_failed:
             return None
         locked = self._directory / "dataset" / "provenance" / "recipe.lock.yaml"
-        if not locked.is_file() or locked.read_bytes() != lock_yaml(self._locked):
+        if not locked.is_file() or locked.read_bytes() != self._lock_yaml(last[3]):
             return None
         if not (files_present(self._directory) and files_present(self._directory / "dataset")):
             return None
@@ -159,61 +182,135 @@ class Driver:
             reused=said["planned"],
             filters=said["filters"],
             usage={"input_tokens": 0, "output_tokens": 0, "requests": 0},
-            seconds=time.monotonic() - self._began,
+            seconds=self._seconds,
             target=self._loaded.recipe.target,
+            ended_by=said.get("ended_by"),
         )
 
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def _lock_yaml(self, cut: Mapping[str, Any] | None) -> bytes:
+        return lock_yaml({**self._locked, "cut": cut} if cut else self._locked)
+
     async def _through(self, journal: Journal) -> RunResult:
+        begun = None
         if self._retry_failed:
             journal.forget_failures()
-        version = journal.begin_version("run", fingerprint(self._locked))
-        measurer = open_measurer(self._loaded.chain, self._loaded.project, self._loaded.planned)
+        else:
+            begun = journal.unfinished_version("run", fingerprint(self._locked))
+        version = begun[0] if begun else journal.begin_version("run", fingerprint(self._locked))
+        counts = Counts.of_json(begun[1]) if begun else None
+        cut: Mapping[str, Any] | None = begun[1]["cut"] if begun else None
+        self._seconds_before = begun[1]["seconds"] if begun else 0.0
+        before = counts.requests if counts else 0
+        recipe, loaded = self._loaded.recipe, self._loaded
+        measurer = open_measurer(loaded.chain, loaded.project, loaded.planned)
+        others = open_others(self._reuse, self._directory)
         try:
-            curation = Curation(self._loaded.chain, measurer, journal, version, self._loaded.recipe.target)
-            generation = Generation(self._loaded, self._engines, journal)
+            curation = Curation(
+                loaded.chain, measurer, journal, version, recipe.target, recipe.budget, counts
+            )
+            generation = Generation(
+                loaded,
+                self._engines,
+                journal,
+                start=curation.counts.judged,
+                spent=curation.counts.spent,
+                others=others,
+                patience=self._patience,
+                note=self._note,
+            )
+            journal.on_commit = lambda: (version, self._progress_of(curation))
+            stopped = None
             try:
-                interrupted = await self._generate(journal, generation, curation)
+                if cut is None and not curation.ended:
+                    if counts is not None:
+                        await curation.recall()
+                    stopped = await self._generate(journal, generation, curation)
             finally:
                 await generation.close()
+                self._kept_alive = _kept_alive(generation)
         finally:
+            others.close()
             measurer.close()
         journal.flush()
-        result = self._result(journal, generation, curation, interrupted)
-        if result.kept + result.dropped == 0 < result.failed and (self._directory / "dataset").exists():
-            write_failures(self._directory, journal, version)  # what is wrong is no reason to lose a dataset
-        elif not interrupted:
-            self._report("writing", generation.tally, curation)
-            summary = result.as_json()
-            write_version(self._directory, self._loaded, journal, version, lock_yaml(self._locked), summary)
-            journal.finish_version(version, summary)
+        if stopped == "seconds":
+            cut = {"by": "seconds", "after": curation.counts.judged}
+            journal.cut_version(version, cut)
+        result = self._result(journal, generation, curation, stopped, cut, others.used, before)
+        if stopped in (None, "seconds"):
+            self._write(journal, version, result, curation, generation, cut)
         return result
 
-    async def _generate(self, journal: Journal, generation: Generation, curation: Curation) -> bool:
-        """Judge every branch; True if it was interrupted before the end."""
+    def _write(
+        self,
+        journal: Journal,
+        version: int,
+        result: RunResult,
+        curation: Curation,
+        generation: Generation,
+        cut: Mapping[str, Any] | None,
+    ) -> None:
+        if result.kept + result.dropped == 0 < result.failed and (self._directory / "dataset").exists():
+            write_failures(self._directory, journal, version)  # what is wrong is no reason to lose a dataset
+            return
+        self._report("writing", generation, curation)
+        summary = result.as_json()
+        write_version(self._directory, self._loaded, journal, version, self._lock_yaml(cut), summary)
+        journal.finish_version(version, summary)
+
+    def _progress_of(self, curation: Curation) -> dict[str, Any]:
+        return {
+            **curation.counts.as_json(),
+            "planned": self._loaded.plan.limit,
+            "target": self._loaded.recipe.target,
+            "seconds": round(self._seconds_before + self._seconds, 3),
+        }
+
+    async def _generate(self, journal: Journal, generation: Generation, curation: Curation) -> str | None:
+        """Judge every branch; gives what stopped it early: `interrupted`, `failures` or `seconds`."""
+        if self._too_many_failures(curation):
+            return "failures"
         judging = asyncio.create_task(self._judge(generation, curation))
         flushing = asyncio.create_task(journal.keep_flushing())
-        stopped_at: float | None = None
+        stopped, stopped_at = None, 0.0
         try:
             while not judging.done():
                 await asyncio.wait({judging, flushing}, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
                 if flushing.done():
                     flushing.result()
+                generation.watch()
                 self._look_ahead(generation, curation)
-                stage = "starting" if generation.starting else "generating"
-                self._report(stage, generation.tally, curation)
-                if self._cancel.is_set():
-                    if stopped_at is None:
-                        stopped_at = time.monotonic()
-                        generation.stop()
-                    elif generation.starting or time.monotonic() - stopped_at > DRAIN_SECONDS:
-                        judging.cancel()
+                self._report("starting" if generation.starting else "generating", generation, curation)
+                if stopped is None and (stopped := self._stops(curation)) is not None:
+                    stopped_at = time.monotonic()
+                    generation.stop()
+                elif stopped and (generation.starting or time.monotonic() - stopped_at > DRAIN_SECONDS):
+                    judging.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await judging
         finally:
             for task in (judging, flushing):
                 task.cancel()
             await asyncio.gather(judging, flushing, return_exceptions=True)
-        return stopped_at is not None and not self._all_judged(curation)
+        if self._too_many_failures(curation):
+            return "failures"
+        return None if self._all_judged(curation) else stopped
+
+    def _stops(self, curation: Curation) -> str | None:
+        if self._cancel.is_set():
+            return "interrupted"
+        if self._too_many_failures(curation):
+            return "failures"
+        seconds = self._loaded.recipe.budget.seconds
+        if seconds is not None and self._seconds_before + self._seconds > seconds:
+            return "seconds"
+        return None
+
+    def _too_many_failures(self, curation: Curation) -> bool:
+        return self._max_failures is not None and curation.counts.failed > self._max_failures
 
     async def _judge(self, generation: Generation, curation: Curation) -> None:
         async with (
@@ -226,30 +323,44 @@ class Driver:
 
     def _look_ahead(self, generation: Generation, curation: Curation) -> None:
         """Run no further ahead of a target than the yield so far says it needs."""
-        target = self._loaded.recipe.target
-        if target is None:
-            return
-        counts = curation.counts
-        yield_so_far = max((counts.kept + 1) / (counts.judged + 1), 0.02)
-        generation.look_ahead = int((target - counts.kept) / yield_so_far * 1.2) + 1
+        recipe, counts = self._loaded.recipe, curation.counts
+        shares = []
+        if recipe.target is not None:
+            yield_so_far = max((counts.kept + 1) / (counts.judged + 1), 0.02)
+            shares.append((recipe.target - counts.kept) / yield_so_far)
+        spent = counts.spent.share(recipe.budget)
+        if spent > 0:
+            shares.append(counts.judged / spent - counts.judged)
+        if shares:
+            generation.look_ahead = int(max(0, min(shares)) * 1.2) + 1
 
     def _all_judged(self, curation: Curation) -> bool:
-        return curation.reached or curation.counts.judged == self._loaded.plan.limit
+        return curation.ended or curation.counts.judged == self._loaded.plan.limit
 
     def _result(
-        self, journal: Journal, generation: Generation, curation: Curation, interrupted: bool
+        self,
+        journal: Journal,
+        generation: Generation,
+        curation: Curation,
+        stopped: str | None,
+        cut: Mapping[str, Any] | None,
+        reused_from: Mapping[str, int],
+        before: int,
     ) -> RunResult:
-        counts, target = curation.counts, self._loaded.recipe.target
+        counts, recipe = curation.counts, self._loaded.recipe
         limit = self._loaded.plan.limit
-        planned = counts.judged if curation.reached or limit is None else limit
-        if interrupted:
+        ended_by = self._ended_by(curation, cut)
+        planned = limit if limit is not None and ended_by is None else counts.judged
+        if stopped == "interrupted":
             outcome = "interrupted"
-        elif target is not None and not curation.reached:
+        elif stopped == "failures":
+            outcome = "too many failures"
+        elif ended_by not in ("target", "tasks"):
             outcome = "short"
         else:
             outcome = "failures" if counts.failed else "done"
         return RunResult(
-            run=self._loaded.recipe.name,
+            run=recipe.name,
             dir=self._directory,
             outcome=outcome,
             planned=planned,
@@ -257,18 +368,32 @@ class Driver:
             dropped=counts.dropped,
             failed=counts.failed,
             pending=planned - counts.judged,
-            reused=generation.tally.reused,
+            reused=before + generation.tally.reused,
             filters=counts.by_filter,
             usage=journal.usage(),
-            seconds=time.monotonic() - self._began,
-            target=target,
+            seconds=self._seconds,
+            target=recipe.target,
+            ended_by=ended_by,
+            reused_from=reused_from,
+            money=counts.spent.money if any(ref.prices for ref in self._loaded.models.values()) else None,
             errors=counts.errors.most_common(3),
         )
 
-    def _report(self, stage: str, tally: Tally, curation: Curation) -> None:
+    def _ended_by(self, curation: Curation, cut: Mapping[str, Any] | None) -> str | None:
+        if curation.reached:
+            return "target"
+        if cut is not None:
+            return str(cut["by"])
+        if curation.spent_out is not None:
+            return curation.spent_out
+        if curation.counts.judged == self._loaded.plan.limit:
+            return "tasks" if self._loaded.recipe.target is None else "attempts"
+        return None
+
+    def _report(self, stage: str, generation: Generation, curation: Curation) -> None:
         if self._on_progress is None:
             return
-        counts = curation.counts
+        counts, tally = curation.counts, generation.tally
         self._on_progress(
             Progress(
                 stage=stage,
@@ -277,12 +402,25 @@ class Driver:
                 kept=counts.kept,
                 dropped=counts.dropped,
                 failed=counts.failed,
-                in_flight=tally.in_flight,
+                in_flight=generation.in_flight,
                 reused=tally.reused,
                 output_tokens=tally.output_tokens,
                 by_filter=counts.by_filter,
             )
         )
+
+
+def _kept_alive(generation: Generation) -> dict[int, dict[str, Any]]:
+    """What keeping each engine alive took, for the journal."""
+    return {
+        id(kept.engine): {
+            "restarts": kept.restarts,
+            "most_at_a_time": kept.slots.most,
+            "set_aside": kept.set_aside,
+        }
+        for kept in generation.engines
+        if kept.restarts or kept.set_aside
+    }
 
 
 def environment() -> dict[str, Any]:

@@ -7,28 +7,26 @@ answer that the journal holds is not asked for again.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import random
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import orjson
 
 from synthgen.conversation import NoConversation
 from synthgen.digests import RequestFrame, record_id, request_frame, request_key, sampling_seed
-from synthgen.engines.base import Completion, Engine, Request, RequestFailed, RequestRetryable
-from synthgen.errors import EngineUnreachable
+from synthgen.engines.base import Completion, Engine, Request, RequestFailed
 from synthgen.journal import Journal
 from synthgen.loading import Loaded, LoadedStep
 from synthgen.plan import Task
 from synthgen.prompt import PromptFailed
+from synthgen.reuse import Others
+from synthgen.spending import Spent
+from synthgen.supervisor import Patience, Stopped, Supervisor
 
 RE_ASKS = 2
-PATIENCE = 300.0
-LONGEST_WAIT = 60.0
 WINDOW = 4
 
 
@@ -43,6 +41,7 @@ class Branch:
     error: str | None
     requests: Sequence[bytes]
     sources: Sequence[Mapping[str, Any]]
+    spent: Spent
 
 
 @dataclass(slots=True)
@@ -51,56 +50,13 @@ class Tally:
 
     asked: int = 0
     reused: int = 0
-    in_flight: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     retries: int = 0
 
 
-class Stopped(Exception):
-    """A branch that was not finished when generation was told to stop. What it asked is kept."""
-
-
 class InvalidAnswer(Exception):
     """An answer that a step cannot use: empty, or not valid under its schema."""
-
-
-@dataclass
-class Slots:
-    """As many requests at a time as the engine has slots; of those that wait, the oldest task goes first."""
-
-    engine: Engine
-    taken: int = 0
-    _waiting: list[tuple[int, int, asyncio.Future[None]]] = field(default_factory=list)
-    _order: int = 0
-
-    async def take(self, task: int) -> None:
-        """Wait for a slot."""
-        if self.taken < self.engine.slots and not self._waiting:
-            self.taken += 1
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._order += 1
-        heapq.heappush(self._waiting, (task, self._order, waiter))
-        self._admit()
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.give_back()
-            raise
-
-    def give_back(self) -> None:
-        """Let the next one in."""
-        self.taken -= 1
-        self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and self.taken < self.engine.slots:
-            waiter = heapq.heappop(self._waiting)[2]
-            if not waiter.done():
-                self.taken += 1
-                waiter.set_result(None)
 
 
 @dataclass(frozen=True)
@@ -109,22 +65,37 @@ class _Asking:
 
     step: LoadedStep
     frame: RequestFrame
-    engine: Engine
-    slots: Slots
+    engine: Supervisor
+    model: str
     check: Callable[[Any], None] | None
 
 
 class Generation:
     """All branches of a recipe, in task order. `stop()` ends it early, without losing an answer."""
 
-    def __init__(self, loaded: Loaded, engines: Mapping[str, Engine], journal: Journal) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        engines: Mapping[str, Engine],
+        journal: Journal,
+        *,
+        start: int = 0,
+        spent: Spent | None = None,
+        others: Others | None = None,
+        patience: Patience | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Begin with task number `start`, after earlier ones that spent so much."""
         self.tally = Tally()
         self.look_ahead: int | None = None
         self._loaded = loaded
         self._journal = journal
+        self._start = start
+        self._spent = replace(spent) if spent is not None else Spent()
+        self._others = others
         self._stopped = False
-        slots = {id(engine): Slots(engine) for engine in engines.values()}
-        self._engines = list({id(engine): engine for engine in engines.values()}.values())
+        kept = {id(engine): Supervisor(engine, patience or Patience(), note) for engine in engines.values()}
+        self.engines = list(kept.values())
         self._steps = [
             _Asking(
                 step,
@@ -135,37 +106,33 @@ class Generation:
                     seed=loaded.recipe.seed,
                     template_args=loaded.models[step.model].template_args,
                 ),
-                engines[step.model],
-                slots[id(engines[step.model])],
+                kept[id(engines[step.model])],
+                step.model,
                 _checker(step.prompt.schema),
             )
             for step in loaded.steps
         ]
-        self._last_progress = time.monotonic()
-        self._starting: dict[int, asyncio.Task[None]] = {}
         self._asked: dict[bytes, asyncio.Future[Completion]] = {}
 
     @property
     def starting(self) -> bool:
         """Whether an engine is being started; one is when it is first asked something."""
-        return any(not task.done() for task in self._starting.values())
+        return any(engine.starting for engine in self.engines)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for their answers."""
+        return sum(engine.in_flight for engine in self.engines)
+
+    def watch(self) -> None:
+        """To be called now and then. Raises EngineUnreachable once an engine is given up."""
+        for engine in self.engines:
+            engine.watch()
 
     async def close(self) -> None:
         """End every engine, also one that is still starting."""
-        for task in self._starting.values():
-            task.cancel()
-        await asyncio.gather(*self._starting.values(), return_exceptions=True)
-        for engine in self._engines:
+        for engine in self.engines:
             await engine.close()
-
-    async def _ready(self, engine: Engine) -> None:
-        task = self._starting.get(id(engine))
-        if task is None:
-            task = self._starting[id(engine)] = asyncio.create_task(engine.start())
-        if task.done():
-            task.result()
-        else:
-            await asyncio.shield(task)
 
     def stop(self) -> None:
         """Ask nothing more; what is in flight goes on, and its answers are kept."""
@@ -173,7 +140,7 @@ class Generation:
 
     @property
     def _window(self) -> int:
-        most = max((engine.slots for engine in self._engines), default=64) * WINDOW
+        most = max((engine.engine.slots for engine in self.engines), default=64) * WINDOW
         return most if self.look_ahead is None else max(1, min(most, self.look_ahead))
 
     async def branches(self) -> AsyncGenerator[Branch, None]:
@@ -181,12 +148,17 @@ class Generation:
 
         Raises EngineUnreachable where the engine does not come back. Closing the iterator cancels what runs.
         """
-        tasks = self._loaded.plan.tasks()
+        tasks = self._loaded.plan.tasks(self._start)
+        budget = self._loaded.recipe.budget
         running: deque[asyncio.Task[Branch]] = deque()
         exhausted = False
         try:
             while True:
                 while not exhausted and not self._stopped and len(running) < self._window:
+                    if self._spent.exhausts(budget):
+                        # Every task begun is finished, so that in task order the budget is spent too.
+                        exhausted = True
+                        break
                     await self._journal.room()
                     task = next(tasks, None)
                     if task is None:
@@ -211,10 +183,11 @@ class Generation:
         values = dict(task.values)
         requests: list[bytes] = []
         numbers: dict[bytes, int] = {}
+        spent = Spent()
         body, error = None, None
         try:
             for asking in self._steps:
-                values[asking.step.name] = await self._answer(asking, task, values, requests, numbers)
+                values[asking.step.name] = await self._answer(asking, task, values, requests, numbers, spent)
             row = self._loaded.shape.make(values)
             # A copy: what orjson gives keeps the whole buffer that it was written in.
             body = bytes(memoryview(orjson.dumps({"fields": values, "row": row})))
@@ -225,7 +198,7 @@ class Generation:
         except orjson.JSONEncodeError as failure:
             error = f"the record cannot be stored: {failure}"
         identity = record_id(self._loaded.recipe.name, task.digest, task.repeat, "0")
-        return Branch(task.index, "0", identity, body, error, requests, task.sources)
+        return Branch(task.index, "0", identity, body, error, requests, task.sources, spent)
 
     async def _answer(
         self,
@@ -234,6 +207,7 @@ class Generation:
         values: Mapping[str, Any],
         requests: list[bytes],
         numbers: dict[bytes, int],
+        spent: Spent,
     ) -> Any:
         """The step's answer: its text, or the parsed JSON where it has a schema."""
         messages = asking.step.prompt.render(values)
@@ -247,6 +221,9 @@ class Generation:
             key = request_key(body)
             requests.append(key)
             completion = await self._complete(asking, task, key, body, messages)
+            prices = self._loaded.models[asking.model].prices
+            spent.add(completion, prices)
+            self._spent.add(completion, prices)
             try:
                 return _usable(completion, asking.check)
             except InvalidAnswer as invalid:
@@ -264,6 +241,10 @@ class Generation:
         if stored is not None:
             self.tally.reused += 1
             return stored
+        if self._others is not None and (found := self._others.answer(key)) is not None:
+            self._journal.request_issued(key, body)
+            self.tally.reused += 1
+            return self._journal.completed(key, *found)
         given_up = self._journal.stored_failure(key)
         if given_up is not None:
             raise RequestFailed(given_up)
@@ -290,47 +271,29 @@ class Generation:
         request = Request(
             key.hex(), messages, asking.step.sampling, sampling_seed(key), asking.step.prompt.schema
         )
-        await self._ready(asking.engine)
-        await asking.slots.take(task.index)
-        self.tally.in_flight += 1
         try:
-            if self._stopped:
-                raise Stopped
-            self._journal.request_issued(key, body)
-            completion = await self._ride_out(asking, key, request)
+            completion = await asking.engine.ask(
+                task.index,
+                request,
+                issued=partial(self._journal.request_issued, key, body),
+                failed=partial(self._tried, key),
+                stopped=self._is_stopped,
+            )
         except RequestFailed as failure:
             self._journal.request_failed(key, str(failure), final=True)
             raise
-        finally:
-            self.tally.in_flight -= 1
-            asking.slots.give_back()
         completion = self._journal.completed(key, completion)
         self.tally.asked += 1
         self.tally.input_tokens += completion.input_tokens
         self.tally.output_tokens += completion.output_tokens
-        self._last_progress = time.monotonic()
         return completion
 
-    async def _ride_out(self, asking: _Asking, key: bytes, request: Request) -> Completion:
-        """Ask until there is an answer; give up when nothing at all was answered for `PATIENCE` seconds."""
-        delay, began = 0.5, time.monotonic()
-        while True:
-            try:
-                return await asking.engine.complete(request)
-            except RequestRetryable as failure:
-                self._journal.request_failed(key, str(failure), final=False)
-                self.tally.retries += 1
-                since = time.monotonic() - max(began, self._last_progress)
-                if since > PATIENCE:
-                    raise EngineUnreachable(
-                        f"the engine has answered nothing for {since:.0f} seconds; the last error: {failure}",
-                        hint="what was answered is kept; run the same command again to go on",
-                    ) from failure
-                wait = delay if failure.retry_after is None else min(failure.retry_after, LONGEST_WAIT)
-                delay = min(delay * 2, 30.0)
-            if self._stopped:
-                raise Stopped
-            await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+    def _tried(self, key: bytes, error: str) -> None:
+        self._journal.request_failed(key, error, final=False)
+        self.tally.retries += 1
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
 
 
 def _usable(completion: Completion, check: Callable[[Any], None] | None) -> Any:

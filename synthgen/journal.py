@@ -12,7 +12,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ import orjson
 from synthgen.engines.base import Completion
 from synthgen.errors import RunError, UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COMMIT_EVERY = 0.25
 BACKLOG = 8000
 _NETWORK = {
@@ -49,12 +49,13 @@ CREATE TABLE sessions (
     outcome TEXT, environment TEXT NOT NULL, engines TEXT);
 CREATE TABLE requests (
     key BLOB PRIMARY KEY, body BLOB NOT NULL, session INTEGER NOT NULL, issued REAL NOT NULL);
+-- source: the run that an answer was taken from, where this one did not ask for it
 CREATE TABLE completions (
     key BLOB PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL, input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL);
+    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL, source TEXT);
 CREATE TABLE set_aside (
     key BLOB NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL, input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL);
+    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL, source TEXT);
 -- final: 0 it will be asked again, 1 given up for good, 2 answered, and the answer could not be used
 CREATE TABLE failures (
     key BLOB NOT NULL, error TEXT NOT NULL, final INTEGER NOT NULL, session INTEGER NOT NULL,
@@ -64,9 +65,11 @@ CREATE TABLE filters (
     filter INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, description TEXT NOT NULL);
 CREATE TABLE contents (
     sha256 BLOB PRIMARY KEY, body BLOB NOT NULL, measured TEXT NOT NULL);
+-- progress: how far it is, changed in the transactions that records are stored in
+-- cut: where a budget that depends on the clock ended it
 CREATE TABLE versions (
     version INTEGER PRIMARY KEY, command TEXT NOT NULL, fingerprint TEXT NOT NULL, started TEXT NOT NULL,
-    finished TEXT, summary TEXT);
+    finished TEXT, summary TEXT, progress TEXT, cut TEXT);
 CREATE TABLE records (
     version INTEGER NOT NULL, task INTEGER NOT NULL, branch TEXT NOT NULL, id TEXT NOT NULL,
     content BLOB, state TEXT NOT NULL CHECK (state IN ('kept', 'dropped', 'failed')),
@@ -78,6 +81,16 @@ CREATE VIEW measurements AS
            json_extract(item.value, '$[0]') AS value, json_extract(item.value, '$[1]') AS detail
     FROM contents, json_each(contents.measured) AS item JOIN filters ON filters.filter = item.key;
 """
+
+# What brings a journal of each earlier schema to the next.
+_MIGRATIONS = {
+    1: """
+ALTER TABLE completions ADD COLUMN source TEXT;
+ALTER TABLE set_aside ADD COLUMN source TEXT;
+ALTER TABLE versions ADD COLUMN progress TEXT;
+ALTER TABLE versions ADD COLUMN cut TEXT;
+"""
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,7 @@ class Journal:
         self._full, self._room = asyncio.Event(), asyncio.Event()
         self._fresh: dict[bytes, Completion] = {}
         self.session = 0
+        self.on_commit: Callable[[], tuple[int, Mapping[str, Any]]] | None = None
         self.had_answers = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM completions)").fetchone()[0])
         self.had_failures = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
         self.had_contents = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM contents)").fetchone()[0])
@@ -137,8 +151,11 @@ class Journal:
         """A request goes out."""
         self._waiting.append((_REQUEST, (key, body, self.session, time.time())))
 
-    def completed(self, key: bytes, completion: Completion) -> Completion:
-        """Its answer has arrived; durable within a second. Gives the answer as it is stored."""
+    def completed(self, key: bytes, completion: Completion, source: str | None = None) -> Completion:
+        """Its answer has arrived; durable within a second. Gives the answer as it is stored.
+
+        `source` names the run that it was taken from, where nobody was asked.
+        """
         completion = self._fresh.setdefault(key, replace(completion, text=storable(completion.text)))
         self.had_answers = True
         values = (
@@ -149,6 +166,7 @@ class Journal:
             completion.output_tokens,
             self.session,
             time.time(),
+            source,
         )
         self._waiting.append((_COMPLETION, values))
         return completion
@@ -175,6 +193,11 @@ class Journal:
             return None
         row = self._read.execute("SELECT error FROM failures WHERE key = ? AND final = 1", (key,)).fetchone()
         return row[0] if row else None
+
+    def errors(self, keys: Sequence[bytes]) -> list[str]:
+        """Of every try at these requests that failed, one after the other."""
+        query = "SELECT error FROM failures WHERE key = ? ORDER BY rowid"
+        return [row[0] for key in keys for row in self._read.execute(query, (key,))]
 
     def answer_unusable(self, key: bytes, error: str) -> None:
         """An answer came, and the step that asked cannot use it."""
@@ -244,6 +267,25 @@ class Journal:
             )
         return version
 
+    def unfinished_version(self, command: str, fingerprint: str) -> tuple[int, dict[str, Any]] | None:
+        """A version begun for the very same and not finished, with its progress: to be gone on with."""
+        row = self._write.execute(
+            "SELECT version, progress, cut FROM versions WHERE version = (SELECT max(version) FROM versions) "
+            "AND finished IS NULL AND progress IS NOT NULL AND command = ? AND fingerprint = ?",
+            (command, fingerprint),
+        ).fetchone()
+        if row is None:
+            return None
+        return row[0], {**orjson.loads(row[1]), "cut": orjson.loads(row[2]) if row[2] else None}
+
+    def cut_version(self, version: int, cut: Mapping[str, Any]) -> None:
+        """It ends here, and will when it is gone on with."""
+        self.flush()
+        with self._writing():
+            self._write.execute(
+                "UPDATE versions SET cut = ? WHERE version = ?", (orjson.dumps(cut).decode(), version)
+            )
+
     def finish_version(self, version: int, summary: Mapping[str, Any]) -> None:
         """Its files are written."""
         self.flush()
@@ -253,13 +295,15 @@ class Journal:
                 (_now(), orjson.dumps(summary).decode(), version),
             )
 
-    def last_finished(self) -> tuple[int, str, dict[str, Any]] | None:
-        """Version, fingerprint and summary of the latest that was finished."""
+    def last_finished(self) -> tuple[int, str, dict[str, Any], dict[str, Any] | None] | None:
+        """Version, fingerprint, summary and cut of the latest that was finished."""
         row = self._read.execute(
-            "SELECT version, fingerprint, summary FROM versions WHERE finished IS NOT NULL "
+            "SELECT version, fingerprint, summary, cut FROM versions WHERE finished IS NOT NULL "
             "ORDER BY version DESC LIMIT 1"
         ).fetchone()
-        return (row[0], row[1], orjson.loads(row[2])) if row else None
+        if row is None:
+            return None
+        return row[0], row[1], orjson.loads(row[2]), orjson.loads(row[3]) if row[3] else None
 
     def records(self, version: int, state: str | None = None) -> Iterator[tuple[RecordEntry, bytes | None]]:
         """Every record of a version in task order, with the JSON of its contents."""
@@ -296,16 +340,24 @@ class Journal:
         """Tokens and requests of this session's answers."""
         row = self._write.execute(
             "SELECT count(*), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0) "
-            "FROM completions WHERE session = ?",
+            "FROM completions WHERE session = ? AND source IS NULL",
             (self.session,),
         ).fetchone()
         return {"input_tokens": row[1], "output_tokens": row[2], "requests": row[0]}
 
     def flush(self) -> None:
         """Commit what waits, now. Raises RunError where the disk will not have it."""
-        waiting, self._waiting = self._waiting, []
+        waiting = self._take()
         if waiting:
             self._thread.submit(self._commit, waiting).result()
+
+    def _take(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """What waits, with the progress that it makes."""
+        waiting, self._waiting = self._waiting, []
+        if waiting and self.on_commit is not None:
+            version, progress = self.on_commit()
+            waiting.append((_PROGRESS, (orjson.dumps(progress).decode(), version)))
+        return waiting
 
     async def room(self) -> None:
         """Wait while more waits to be committed than a second's writing, so that memory stays flat."""
@@ -320,7 +372,7 @@ class Journal:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), COMMIT_EVERY)
-            waiting, self._waiting = self._waiting, []
+            waiting = self._take()
             self._full.clear()
             self._room.set()
             if waiting:
@@ -358,10 +410,12 @@ class Journal:
             os.close(self._lock)
 
 
+_PROGRESS = "UPDATE versions SET progress = ? WHERE version = ?"
 _REQUEST = "INSERT OR IGNORE INTO requests (key, body, session, issued) VALUES (?, ?, ?, ?)"
 _COMPLETION = (
     "INSERT OR IGNORE INTO completions "
-    "(key, text, finish_reason, input_tokens, output_tokens, session, arrived) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "(key, text, finish_reason, input_tokens, output_tokens, session, arrived, source) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _FAILURE = "INSERT INTO failures (key, error, final, session, at) VALUES (?, ?, ?, ?, ?)"
 _UNUSABLE = (
@@ -431,17 +485,70 @@ def _prepare(connection: sqlite3.Connection, directory: Path, recipe: str) -> No
         raise UsageError(
             f"{directory}/run.sqlite is not a journal of synthgen", hint="give another directory with `-o`"
         )
-    if meta.get("schema") != str(SCHEMA_VERSION):
-        raise UsageError(
-            f"{directory} was written by another version of synthgen "
-            f"(journal schema {meta.get('schema')}, this one reads {SCHEMA_VERSION})",
-            hint="run it with that version, or give another directory with `-o`",
-        )
+    _check_schema(meta, directory)
     if meta["recipe"] != recipe:
         raise UsageError(
             f"{directory} holds the run of the recipe {meta['recipe']!r}, not of {recipe!r}",
             hint="give another directory with `-o`, or give the recipe its old `name:`",
         )
+    for schema in range(int(meta["schema"]), SCHEMA_VERSION):
+        with connection:
+            connection.executescript(f"BEGIN; {_MIGRATIONS[schema]}")
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(schema + 1),))
+
+
+def _check_schema(meta: Mapping[str, str], directory: Path) -> None:
+    """Refuse a journal of a schema that this version of synthgen does not know."""
+    schema = meta["schema"]
+    if not (schema.isdecimal() and (int(schema) in _MIGRATIONS or int(schema) == SCHEMA_VERSION)):
+        known = ", ".join(map(str, [*_MIGRATIONS, SCHEMA_VERSION]))
+        raise UsageError(
+            f"{directory} was written by another version of synthgen "
+            f"(journal schema {schema}, this one reads {known})",
+            hint="run it with that version, or give another directory with `-o`",
+        )
+
+
+def open_for_reading(directory: Path) -> sqlite3.Connection:
+    """A connection to a run's journal that can write nothing, also while the run goes on.
+
+    Raises UsageError where there is no such journal, or one of another version of synthgen.
+    """
+    path = directory / "run.sqlite"
+    if not path.is_file():
+        raise UsageError(f"{directory} holds no run", hint="a run directory has a run.sqlite in it")
+    # Without its write-ahead log's index, which is made by whoever opens it, a folder that cannot be written
+    # holds no writer either.
+    mode = "mode=ro" if os.access(directory, os.W_OK) else "mode=ro&immutable=1"
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False)
+        meta = _meta(connection)
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    if not meta.keys() >= {"schema", "recipe"}:
+        connection.close()
+        raise UsageError(f"{path} is not a journal of synthgen")
+    try:
+        _check_schema(meta, directory)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def running(directory: Path) -> str | None:
+    """The number of the process that is writing to this run, if one is."""
+    try:
+        handle = os.open(directory / "run.lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(handle)
+    return None
 
 
 def storable(text: str) -> str:
@@ -472,7 +579,7 @@ def _lock(directory: Path) -> int:
     except OSError as error:
         raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}") from None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _hold(handle)
     except OSError:
         holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
         os.close(handle)
@@ -484,6 +591,15 @@ def _lock(directory: Path) -> int:
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
     return handle
+
+
+def _hold(handle: int) -> None:
+    """Take the lock; whoever only asks whether the run is running has it for a moment."""
+    for _ in range(10):
+        with suppress(OSError):
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _refuse_network(directory: Path) -> None:

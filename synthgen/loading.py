@@ -127,6 +127,7 @@ _PARTS_BY_KEY: Mapping[str, type[BaseModel]] = {
     "sampling": Sampling,
     "model": ModelRef,
     "budget": language.Budget,
+    "prices": language.Prices,
     "output": language.Output,
     "a file": FileSeed,
     "a choice": language.ChoiceSeed,
@@ -269,7 +270,8 @@ class _Loader:
             return None
         found = FileRows(spec, files, self.project)
         try:
-            _, skipped = found.scan
+            len(found)
+            skipped = found.skipped
         except RecipeError as error:
             self.problems.extend(error.problems)
             return None
@@ -325,6 +327,12 @@ class _Loader:
         for name, ref in models.items():
             loc = ("models", name) if name else ("model",)
             self._check_canonical(self.file, (*loc, "template_args"), ref.template_args)
+            if self.recipe.budget.money is not None and ref.prices is None:
+                self._wrong(
+                    ("budget", "money"),
+                    f"what {ref.id} costs is not known",
+                    "give its `prices: {input: ..., output: ...}` for a million tokens under `model:`",
+                )
         if self.recipe.steps and not models:
             self._wrong((), "the recipe has steps but no `model:`", "for example `model: smollm2-135m`")
         return models

@@ -40,22 +40,28 @@ class Plan:
         """How many tasks there are before any seed is used again."""
         return prod(len(rows) for rows in self.rows.values())
 
-    def tasks(self) -> Iterator[Task]:
-        """The tasks in order, the first seed slowest; the same on every call."""
-        seen: dict[bytes, int] = {}
+    def tasks(self, start: int = 0) -> Iterator[Task]:
+        """The tasks in order from number `start`, the first seed slowest; the same on every call.
+
+        Takes no more memory for more tasks: how often a combination came before follows from how often each
+        of its rows did.
+        """
         names = list(self.rows)
-        index = 0
+        all_rows = list(self.rows.values())
+        once = self.once
+        repeats = [rows.repeats for rows in all_rows]
+        index = start
         while self.limit is None or index < self.limit:
-            for combination in _product(list(self.rows.values())):
+            passed, skip = divmod(index, once)
+            for combination in _product(all_rows, repeats, skip):
                 if index == self.limit:
                     return
-                digest = _joined(names, combination)
-                if names:
-                    repeat = seen.get(digest, 0)
-                    seen[digest] = repeat + 1
-                else:
-                    repeat = index
-                yield self._task(index, names, combination, digest, repeat)
+                rows = [row for row, _, _ in combination]
+                digest = _joined(names, rows)
+                repeat, alike = 0, 1
+                for _, earlier, times in combination:
+                    repeat, alike = repeat * times + earlier, alike * times
+                yield self._task(index, names, rows, digest, passed * alike + repeat)
                 index += 1
 
     def _task(
@@ -75,14 +81,37 @@ class Plan:
         return Task(index, values, digest, repeat, sources)
 
 
-def _product(all_rows: Sequence[Rows]) -> Iterator[tuple[SeedRow, ...]]:
-    """The cross product without holding any file: the inner ones are read again for each outer row."""
+Counted = tuple[SeedRow, int, int]  # a row, how many equal ones come before it, how many there are in all
+
+
+def _product(
+    all_rows: Sequence[Rows], repeats: Sequence[Mapping[bytes, int]], skip: int
+) -> Iterator[tuple[Counted, ...]]:
+    """The cross product without holding any file: the inner ones are read again for each outer row.
+
+    Leaves out the first `skip`, which are fewer than there are.
+    """
     if not all_rows:
         yield ()
         return
-    for row in all_rows[0]:
-        for rest in _product(all_rows[1:]):
-            yield (row, *rest)
+    inner = prod(len(rows) for rows in all_rows[1:])
+    outer, skip = divmod(skip, inner)
+    for place, row in enumerate(_counted(all_rows[0], repeats[0])):
+        if place >= outer:
+            for rest in _product(all_rows[1:], repeats[1:], skip if place == outer else 0):
+                yield (row, *rest)
+
+
+def _counted(rows: Rows, repeats: Mapping[bytes, int]) -> Iterator[Counted]:
+    seen: dict[bytes, int] = {}
+    for row in rows:
+        times = repeats.get(row.digest, 1) if repeats else 1
+        if times == 1:
+            yield row, 0, 1
+            continue
+        earlier = seen.get(row.digest, 0)
+        seen[row.digest] = earlier + 1
+        yield row, earlier, times
 
 
 def _joined(names: Sequence[str], rows: Sequence[SeedRow]) -> bytes:

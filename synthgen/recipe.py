@@ -69,6 +69,13 @@ class Sampling(Part):
         return {"max_tokens": 512, **self.model_dump(exclude_none=True, mode="json")}
 
 
+class Prices(Part):
+    """What a million tokens cost, in whatever currency `budget: {money: ...}` counts."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
 class ModelRef(Part):
     """Which model answers, through which engine."""
 
@@ -78,6 +85,7 @@ class ModelRef(Part):
     base_url: str | None = None
     options: dict[str, Json] = {}
     template_args: dict[str, Json] = {}
+    prices: Prices | None = Field(None, description="Of a million tokens; for `budget: {money: ...}`.")
 
     @model_validator(mode="before")
     @classmethod
@@ -256,9 +264,15 @@ FilterEntry = Annotated[
 
 
 class Budget(Part):
-    """How much a run with a target may spend."""
+    """How much a run may spend. It ends in task order at the first record that spends one of them.
 
-    attempts: int | None = Field(None, ge=1, description="Branches tried at most.")
+    `seconds` alone depends on the machine: where it cut is recorded.
+    """
+
+    attempts: int | None = Field(None, ge=1, description="Branches tried at most, for a target.")
+    output_tokens: int | None = Field(None, ge=1, description="Tokens generated.")
+    money: float | None = Field(None, gt=0, description="What the tokens cost at the models' `prices:`.")
+    seconds: float | None = Field(None, gt=0, description="Of wall-clock time.")
 
 
 class Output(Part):
@@ -333,7 +347,7 @@ class Recipe(Part):
             )
         if self.budget.attempts is not None and self.target is None:
             raise Misplaced(
-                "`budget:` limits what a `target:` may spend, and there is none; use `tasks:`", "budget"
+                "`attempts:` limits what a `target:` may try, and there is none; use `tasks:`", "budget"
             )
         taken = set(self.seeds)
         for place, (name, _) in enumerate(self.named_steps()):

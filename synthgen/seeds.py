@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import sys
+from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +25,7 @@ from synthgen.recipe import ChoiceSeed, FileSeed, ValuesSeed
 from synthgen.yamlfile import did_you_mean
 
 MAX_ROW_BYTES = 64_000_000
+MANY = 100_000
 _FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -78,18 +82,32 @@ class FileRows:
                     return
 
     @cached_property
-    def scan(self) -> tuple[int, int]:
-        """How many rows there are, and how many were skipped as asked. Raises RecipeError on a bad one."""
-        count = sum(1 for _ in self)
-        if not count:
+    def _scan(self) -> tuple[int, Mapping[bytes, int]]:
+        digests = array("Q")
+        for row in self:
+            digests.frombytes(row.digest[:8])
+        if not digests:
             named = ", ".join(self.project.relative(file) for file in self.files)
             raise RecipeError([Problem(f"has no rows: {named}", self.files[0])])
+        again = _that_come_again(digests)
+        repeats = Counter(row.digest for row in self if row.digest[:8] in again) if again else {}
+        return len(digests), repeats
+
+    @property
+    def repeats(self) -> Mapping[bytes, int]:
+        """How often each row is there, by its digest, of those that are there more than once."""
+        return self._scan[1]
+
+    @cached_property
+    def skipped(self) -> int:
+        """How many rows were skipped as asked. Raises RecipeError on a bad one."""
         if self.spec.on_bad_row == "stop":
-            return count, 0
-        return count, sum(1 for file in self.files for item in self._read(file) if isinstance(item, BadRow))
+            return 0
+        return sum(1 for file in self.files for item in self._read(file) if isinstance(item, BadRow))
 
     def __len__(self) -> int:
-        return self.scan[0]
+        """How many rows there are. Raises RecipeError on a bad one."""
+        return self._scan[0]
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of each file."""
@@ -245,8 +263,25 @@ class ListRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @cached_property
+    def repeats(self) -> Mapping[bytes, int]:
+        """How often each row is there, by its digest, of those that are there more than once."""
+        counts = Counter(row.digest for row in self.rows)
+        return {digest: times for digest, times in counts.items() if times > 1}
+
 
 Rows = FileRows | ListRows
+
+
+def _that_come_again(digests: array[int]) -> set[bytes]:
+    """Those that are there more than once. Takes eight bytes a row where there are many."""
+    if len(digests) < MANY:
+        counts = Counter(digests)
+        return {value.to_bytes(8, sys.byteorder) for value, times in counts.items() if times > 1}
+    import numpy as np
+
+    ordered = np.sort(np.frombuffer(digests, dtype=np.uint64))
+    return {value.tobytes() for value in np.unique(ordered[1:][ordered[1:] == ordered[:-1]])}
 
 
 @dataclass(frozen=True)

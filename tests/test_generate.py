@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen import generate
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
 from synthgen.errors import EngineUnreachable
-from synthgen.generate import RE_ASKS, WINDOW, Branch, Generation, Slots
+from synthgen.generate import RE_ASKS, WINDOW, Branch, Generation
 from synthgen.journal import Journal, open_journal
 from synthgen.loading import Loaded
+from synthgen.supervisor import Patience, Slots
 from tests.support import FakeEngine, answer_of, loaded, recipe
 
 TWO_STEPS = [
@@ -59,10 +59,14 @@ def branches(given: Loaded, engine: Any, journal: Journal, **options: Any) -> li
     return asyncio.run(collect(Generation(given, engines, journal), **options))
 
 
-def run(tmp_path: Path, engine: Any, said: Any = None, *, rows: int = 5) -> tuple[list[Branch], Generation]:
+def run(
+    tmp_path: Path, engine: Any, said: Any = None, *, rows: int = 5, **options: Any
+) -> tuple[list[Branch], Generation]:
     given = loaded(tmp_path, said, rows=rows)
     with journal_in(tmp_path / "run") as journal:
-        generation = Generation(given, engine if isinstance(engine, dict) else {"": engine}, journal)
+        generation = Generation(
+            given, engine if isinstance(engine, dict) else {"": engine}, journal, **options
+        )
         return asyncio.run(collect(generation)), generation
 
 
@@ -84,7 +88,7 @@ def test_one_answer_a_task(tmp_path: Path) -> None:
         assert request.sampling == {"max_tokens": 512}
         assert 0 <= request.seed < 2**31
     assert len({branch.id for branch in found}) == 5
-    assert (generation.tally.asked, generation.tally.reused, generation.tally.in_flight) == (5, 0, 0)
+    assert (generation.tally.asked, generation.tally.reused, generation.in_flight) == (5, 0, 0)
     assert (generation.tally.input_tokens, generation.tally.output_tokens) == (50, 25)
     assert (engine.started, engine.closed) == (1, 1)
 
@@ -209,13 +213,10 @@ def test_retryable_errors_are_ridden_out(tmp_path: Path) -> None:
     assert len(set(engine.keys)) == 5
 
 
-def test_an_engine_that_does_not_come_back_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generate, "PATIENCE", 0.0)
+def test_an_engine_that_does_not_come_back_is_given_up(tmp_path: Path) -> None:
     engine = FakeEngine(lambda _: RequestRetryable("no route", retry_after=0))
     with pytest.raises(EngineUnreachable, match="no route") as caught:
-        run(tmp_path, engine)
+        run(tmp_path, engine, patience=Patience(faults=0.0))
     assert caught.value.exit_code == 4
     assert engine.closed == 1
 
@@ -414,7 +415,7 @@ def test_stopping_begins_nothing_new_and_closing_cancels_the_rest(tmp_path: Path
                     generation.stop()
                 if branch.task == 4:
                     break
-        assert generation.tally.in_flight == 0
+        assert generation.in_flight == 0
         await generation.close()
         return found
 

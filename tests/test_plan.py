@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +59,30 @@ def test_repeat_counts_earlier_tasks_with_the_same_values(values: list[str], lim
     for task in plan({"a": values}, LEVELS, limit).tasks():
         assert task.repeat == seen[task.values["a"]]
         seen[task.values["a"]] += 1
+
+
+@given(words, words, words, st.integers(1, 200), st.integers(0, 199))
+def test_repeats_and_beginnings_in_the_middle(
+    first: list[str], second: list[str], third: list[str], limit: int, start: int
+) -> None:
+    made = plan({"a": first, "b": second, "c": third}, LEVELS, limit)
+    whole = list(made.tasks())
+    seen: Counter[bytes] = Counter()
+    for task in whole:
+        assert task.repeat == seen[task.digest]
+        seen[task.digest] += 1
+    assert list(made.tasks(start)) == whole[start:]
+
+
+def test_rows_that_come_again_are_found_among_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"text": f"row {n % 70}"} for n in range(100)]
+    found = loaded(tmp_path, recipe(), rows=rows).plan
+    monkeypatch.setattr("synthgen.seeds.MANY", 10)
+    other = loaded(tmp_path, recipe(), rows=rows).plan
+    [few], [many] = found.rows.values(), other.rows.values()
+    assert few.repeats == many.repeats
+    assert len(few.repeats) == 30
+    assert [task.repeat for task in other.tasks()] == [0] * 70 + [1] * 30
 
 
 @given(words, st.integers(1, 40))

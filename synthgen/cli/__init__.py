@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from synthgen.cli import filters, init, models, preview, run, validate
+from synthgen.cli import filters, init, models, preview, run, show, status, validate
 from synthgen.cli.options import version_callback
 
 app = typer.Typer(
@@ -34,6 +34,8 @@ app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("preview")(preview.preview)
 app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("show")(show.show)
 app.add_typer(filters.app, name="filters")
 app.add_typer(models.app, name="models")
 

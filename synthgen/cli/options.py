@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe's file, or the name of one that ships.")]
+DirectoryArgument = Annotated[Path, typer.Argument(help="A run directory.")]
 EngineOption = Annotated[
     str | None,
     typer.Option(

@@ -51,6 +51,32 @@ def run(
         bool,
         typer.Option("--retry-failed", help="Ask failed requests again.", envvar="SYNTHGEN_RETRY_FAILED"),
     ] = False,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--reuse",
+            help="Take answers to equal requests from this run, or from every run in this folder.",
+            envvar="SYNTHGEN_REUSE",
+        ),
+    ] = None,
+    max_failures: Annotated[
+        int | None,
+        typer.Option(
+            "--max-failures",
+            min=0,
+            help="So many failed tasks are tolerable; the run stops at one more.",
+            envvar="SYNTHGEN_MAX_FAILURES",
+        ),
+    ] = None,
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            "--patience",
+            min=0,
+            help="Seconds for which an engine's errors are ridden out while it answers nothing (300).",
+            envvar="SYNTHGEN_PATIENCE",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Generate and curate; goes on with what the run directory holds."""
@@ -70,7 +96,15 @@ def run(
     try:
         with cancel_on(stops, cancel, note), results_only():
             result = api.run(
-                loaded, output, cancel=cancel, on_progress=line, on_notice=note, retry_failed=retry_failed
+                loaded,
+                output,
+                cancel=cancel,
+                on_progress=line,
+                on_notice=note,
+                retry_failed=retry_failed,
+                reuse=tuple(reuse or ()),
+                max_failures=max_failures,
+                patience=patience,
             )
     finally:
         line.end()
@@ -81,22 +115,39 @@ def run(
     if result.outcome == "interrupted":
         note("interrupted; run the same command again to go on")
         raise typer.Exit(EXIT_INTERRUPTED)
-    if result.target is not None and result.kept < result.target:
-        note(
-            f"the target was missed: {result.kept:,} of {result.target:,} rows are kept; {_why_short(loaded)}"
-        )
-        raise typer.Exit(EXIT_SHORT)
     if result.failed:
-        note(f"{result.failed:,} tasks failed (all of them: {result.dir}/failed.jsonl)")
-        for error, count in result.errors:
-            note(f"  {count:,} times: {plain(error, 300)}")
-        note("  --retry-failed asks again what the engine refused or answered wrongly")
+        _show_failures(result)
+    if result.outcome == "too many failures":
+        note(f"stopped: more than {max_failures:,} tasks failed (--max-failures); what was answered is kept")
+        raise typer.Exit(EXIT_SHORT)
+    if result.target is not None and result.kept < result.target:
+        kept = f"{result.kept:,} of {result.target:,} rows are kept"
+        note(f"the target was missed: {kept}; {_why_short(loaded, result)}")
+        raise typer.Exit(EXIT_SHORT)
+    if result.outcome == "short" or result.ended_by in ("output_tokens", "money", "seconds"):
+        note(f"{result.planned:,} of {loaded.plan.limit:,} tasks were done; {_why_short(loaded, result)}")
+        raise typer.Exit(EXIT_SHORT)
+    if result.failed and (max_failures is None or result.failed > max_failures):
         raise typer.Exit(EXIT_SHORT)
 
 
-def _why_short(loaded: Loaded) -> str:
-    limit = loaded.plan.limit
-    if loaded.recipe.budget.attempts == limit:
+def _show_failures(result: RunResult) -> None:
+    where = f" (all of them: {result.dir}/failed.jsonl)" if result.outcome != "too many failures" else ""
+    note(f"{result.failed:,} tasks failed{where}")
+    for error, count in result.errors:
+        note(f"  {count:,} times: {plain(error, 300)}")
+    note("  --retry-failed asks again what the engine refused or answered wrongly")
+
+
+def _why_short(loaded: Loaded, result: RunResult) -> str:
+    budget, limit = loaded.recipe.budget, loaded.plan.limit
+    if result.ended_by == "output_tokens":
+        return f"the budget of {budget.output_tokens:,} output tokens is spent"
+    if result.ended_by == "money":
+        return f"the budget of {budget.money:g} is spent"
+    if result.ended_by == "seconds":
+        return f"the budget of {budget.seconds:g} seconds is spent"
+    if budget.attempts == limit:
         return f"the budget of {limit:,} attempts is spent"
     if loaded.recipe.passes is not None:
         return "the seeds are exhausted; raise `passes:` or the budget"
@@ -134,6 +185,10 @@ def show_summary(loaded: Loaded, result: RunResult) -> None:
         f"{usage['requests']:,} requests asked, {result.reused:,} answers reused, "
         f"{usage['input_tokens']:,} tokens in, {usage['output_tokens']:,} out, {result.seconds:.1f} s"
     )
-    if result.outcome != "interrupted":
+    for name, count in result.reused_from.items():
+        out(f"{count:,} of them from the run {name}")
+    if result.money is not None:
+        out(f"the answers of this dataset's tasks cost {result.money:,.4f}")
+    if result.outcome not in ("interrupted", "too many failures"):
         out(f"dataset  {result.dir}/dataset")
         out(f"dropped  {result.dir}/dropped.jsonl")

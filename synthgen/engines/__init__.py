@@ -31,7 +31,7 @@ def open_engines(
     opened: dict[str, Engine] = {}
     engines: dict[str, Engine] = {}
     for name, model in models.items():
-        alike = model.model_dump_json()
+        alike = model.model_dump_json(exclude={"prices"})
         if alike not in opened:
             opened[alike] = _open(model, root, base_url, notify)
         engines[name] = opened[alike]

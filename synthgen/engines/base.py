@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
+
+from synthgen.errors import EngineUnreachable, UsageError
 
 Message = Mapping[str, Any]
 
@@ -50,6 +53,37 @@ class RequestRetryable(Exception):
         self.overloaded = overloaded
 
 
+class RequestTimedOut(RequestRetryable):
+    """There was no answer within the request's deadline, nor any other word."""
+
+
+class EngineDied(EngineUnreachable):
+    """The engine's own process ended while it was answering. It may be closed and started again."""
+
+    def __init__(self, message: str, *, hint: str | None = None, out_of_memory: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.out_of_memory = out_of_memory
+
+
+def request_timeout(environ: Mapping[str, str]) -> float:
+    """Seconds that one request may take: SYNTHGEN_REQUEST_TIMEOUT, else 600. Raises UsageError."""
+    return seconds_of(environ, "SYNTHGEN_REQUEST_TIMEOUT", 600.0)
+
+
+def seconds_of(environ: Mapping[str, str], name: str, default: float) -> float:
+    """Seconds that the environment gives under this name. Raises UsageError."""
+    text = environ.get(name)
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"{name} is a number of seconds above 0, not {text!r}")
+    return seconds
+
+
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """What answers, as far as it is known: the part of a request's key that the model gives.
@@ -88,7 +122,8 @@ class Engine(Protocol):
     async def complete(self, request: Request) -> Completion:
         """Answer one request. Cancelling frees its slot.
 
-        Raises `RequestFailed`, `RequestRetryable`, or `EngineUnreachable` once the engine is dead.
+        Raises `RequestFailed`, `RequestRetryable`, `EngineDied` where a new start may help, or
+        `EngineUnreachable` where nothing will.
         """
 
     async def close(self) -> None:

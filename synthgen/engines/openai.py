@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 
 from synthgen.engines.adaptive import AdaptiveSlots
-from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
+from synthgen.engines.base import (
+    Completion,
+    ModelIdentity,
+    Request,
+    RequestFailed,
+    RequestRetryable,
+    RequestTimedOut,
+    request_timeout,
+)
 from synthgen.engines.keys import LOOPBACK, OPENAI_HOST, server_url
 from synthgen.errors import EngineUnreachable, UsageError
 from synthgen.yamlfile import did_you_mean
@@ -56,18 +64,6 @@ def check_sampling(base_url: str, sampling: Mapping[str, Any]) -> None:
                 f"OpenAI's service has no sampling parameter {name!r}",
                 hint=f"it takes {', '.join(sorted(OPENAI_SAMPLING))}",
             )
-
-
-def request_timeout(environ: Mapping[str, str]) -> float:
-    """Seconds that one request may take: SYNTHGEN_REQUEST_TIMEOUT, else 600. Raises UsageError."""
-    text = environ.get("SYNTHGEN_REQUEST_TIMEOUT") or "600"
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"SYNTHGEN_REQUEST_TIMEOUT is a number of seconds above 0, not {text!r}")
-    return seconds
 
 
 class OpenAIEngine:
@@ -156,7 +152,7 @@ class OpenAIEngine:
                 if response.status != 200:
                     self._refused(response, answer, began)
         except TimeoutError:
-            raise RequestRetryable(
+            raise RequestTimedOut(
                 f"no answer from {self._where} within {self._timeout:g} s (SYNTHGEN_REQUEST_TIMEOUT)"
             ) from None
         except aiohttp.ClientError as error:

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import multiprocessing
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
+from synthgen.engines.base import (
+    Completion,
+    EngineDied,
+    ModelIdentity,
+    Request,
+    RequestFailed,
+    RequestRetryable,
+)
 from synthgen.engines.leash import Leash, end, tree
 from synthgen.engines.vllm_setup import (
     check_options,
@@ -195,11 +203,14 @@ class VllmEngine:
         except Exception as error:  # whatever a template raises, from jinja or by its own hand
             raise RequestFailed(f"the chat template refuses these messages: {error}") from error
 
-    def _died(self) -> EngineUnreachable:
+    def _died(self) -> EngineDied:
         codes = [child.exitcode for child in self._children.values() if child.exitcode]
         how = f"its process ended (exit code {codes[0]})" if codes else "its process ended"
         assert self._logs is not None
-        return unreachable("the vLLM engine died", RuntimeError(how), self._logs)
+        said = unreachable("the vLLM engine died", RuntimeError(how), self._logs)
+        # -9 is how the system ends a process where memory is short.
+        memory = -signal.SIGKILL in codes or "out of memory" in said.message.lower()
+        return EngineDied(said.message, hint=said.hint, out_of_memory=memory)
 
     def _find_children(self) -> None:
         """Take note of the processes that vLLM has started for this engine, and tell the watcher."""

@@ -21,6 +21,8 @@ from synthgen.journal import Journal, RecordEntry
 from synthgen.loading import Loaded
 from synthgen.provenance.manifest import write_manifest
 
+ERRORS_SHOWN = 20
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -57,7 +59,7 @@ def write_failures(directory: Path, journal: Journal, version: int) -> None:
     with staging(directory) as staged:
         with JsonlWriter(staged / "failed.jsonl") as failed:
             for entry, _ in journal.records(version, "failed"):
-                failed.write(_failed_row(entry))
+                failed.write(_failed_row(entry, journal))
         publish(staged, directory)
 
 
@@ -86,7 +88,7 @@ def _write_rows(staged: Path, loaded: Loaded, journal: Journal, version: int) ->
             if entry.state == "failed":
                 if failed is None:
                     failed = stack.enter_context(JsonlWriter(staged / "failed.jsonl"))
-                failed.write(_failed_row(entry))
+                failed.write(_failed_row(entry, journal))
                 continue
             assert body is not None
             row = {"id": entry.id, **orjson.loads(body)["row"]}
@@ -115,11 +117,14 @@ def _dropped_row(
     return row
 
 
-def _failed_row(entry: RecordEntry) -> dict[str, Any]:
+def _failed_row(entry: RecordEntry, journal: Journal) -> dict[str, Any]:
+    errors = journal.errors(entry.requests)
     return {
         "id": entry.id,
         "task": entry.task,
         "error": entry.error,
+        "attempts": max(len(errors), len(entry.requests)),
+        "errors": errors[-ERRORS_SHOWN:],
         "requests": [key.hex() for key in entry.requests],
         "sources": entry.sources,
     }

@@ -127,7 +127,8 @@ def test_failed_rows_say_why(tmp_path: Path) -> None:
     result = made(tmp_path)
     rows = read_jsonl(result.dir / "failed.jsonl")
     assert [row["task"] for row in rows] == [3]
-    assert list(rows[0]) == ["id", "task", "error", "requests", "sources"]
+    assert list(rows[0]) == ["id", "task", "error", "attempts", "errors", "requests", "sources"]
+    assert (rows[0]["attempts"], rows[0]["errors"]) == (1, ["too long"])
     assert rows[0]["error"] == "too long"
     assert rows[0]["sources"][0]["row"] == 4
 

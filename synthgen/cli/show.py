@@ -1,0 +1,92 @@
+"""synthgen show: the records of a run, or everything that is known of one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from synthgen.cli.options import DirectoryArgument, JsonOption, out, out_json, plain
+
+
+def show(
+    directory: DirectoryArgument,
+    id: Annotated[str | None, typer.Argument(help="A record's id, or the beginning of it.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", help="Only those that are kept, dropped or failed.")
+    ] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", help="So many records.", min=1)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the records of a run, or show one with its messages, measurements, requests and answers."""
+    from synthgen.errors import UsageError
+    from synthgen.view import STATES, RunView
+    from synthgen.yamlfile import did_you_mean
+
+    if state is not None and state not in STATES:
+        raise UsageError(f"there is no state {state!r}", hint=did_you_mean(state, STATES))
+    with RunView(directory) as view:
+        if id is not None:
+            record = view.record(id)
+            if as_json:
+                out_json(record)
+            else:
+                _show_one(record)
+            return
+        records = list(view.records(state, limit))
+    if as_json:
+        out_json(records)
+        return
+    for record in records:
+        why = record["error"] or record["dropped_by"] or ""
+        out(f"{record['id']}  {record['state']:<7}  {plain(_line(record, why), 110)}")
+
+
+def _line(record: dict[str, Any], why: str) -> str:
+    if record["error"]:
+        return " ".join(why.split())
+    row = record["row"] or {}
+    messages = row.get("messages") or []
+    text = messages[-1]["content"] if messages else next(map(str, row.values()), "")
+    text = " ".join(str(text).split())
+    return f"[{why}] {text}" if why else text
+
+
+def _show_one(record: dict[str, Any]) -> None:
+    out(f"{record['id']}  task {record['task']}  {record['state']}")
+    if record["dropped_by"]:
+        out(f"dropped by {record['dropped_by']}")
+    if record["error"]:
+        out(f"failed: {plain(record['error'])}")
+    row = record["row"] or {}
+    for message in row.get("messages") or []:
+        out(f"[{message['role']}]")
+        out(plain(str(message["content"])))
+    for name, value in row.items():
+        if name != "messages":
+            out(f"{name}: {plain(str(value))}")
+    out("")
+    for name, verdict in record["measurements"].items():
+        value = "abstains" if verdict["value"] is None else f"{verdict['value']:g}"
+        detail = plain(str(verdict["detail"]), 200) if verdict.get("detail") else ""
+        out(f"  {name:<12} {value:<10} {verdict['verdict']:<5} {detail}".rstrip())
+    for source in record["sources"]:
+        out("  from " + ", ".join(f"{key} {plain(str(value), 80)}" for key, value in source.items()))
+    for request in record["requests"]:
+        _show_request(request)
+
+
+def _show_request(request: dict[str, Any]) -> None:
+    out("")
+    out(f"request {request['key']}")
+    for message in (request["request"] or {}).get("messages", []):
+        out(f"  [{message['role']}] {plain(str(message['content']), 500)}")
+    answer = request["answer"]
+    if answer is not None:
+        taken = f", taken from the run {answer['source']}" if answer["source"] else ""
+        out(
+            f"  answer ({answer['finish_reason']}, {answer['input_tokens']:,} tokens in, "
+            f"{answer['output_tokens']:,} out{taken}): {plain(answer['text'], 2000)}"
+        )
+    for error in request["failures"]:
+        out(f"  failed try: {plain(error, 300)}")

@@ -1,0 +1,172 @@
+"""Reading a run, also while it is running: how far it is, and everything that is known of a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synthgen.errors import UsageError
+from synthgen.journal import SCHEMA_VERSION, open_for_reading, running
+
+RECENT = 1000
+STATES = ("kept", "dropped", "failed")
+
+
+class RunView:
+    """One run, opened for reading. What is read is what was last committed: at most a second old."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises UsageError where there is no run, or one of another version of synthgen."""
+        self.directory = directory
+        self._journal = open_for_reading(directory)
+        self._meta = dict(self._rows("SELECT key, value FROM meta"))
+        if self._meta["schema"] != str(SCHEMA_VERSION):
+            self._journal.close()
+            raise UsageError(
+                f"{directory} was written by an earlier version of synthgen",
+                hint="the next `synthgen run` in it brings it up to date",
+            )
+
+    def __enter__(self) -> RunView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._journal.close()
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        return self._journal.execute(query, values).fetchall()
+
+    def _one(self, query: str, values: tuple[Any, ...] = ()) -> Any:
+        return self._journal.execute(query, values).fetchone()
+
+    def status(self) -> dict[str, Any]:
+        """How far it is. `planned` = `kept` + `dropped` + `failed` + `pending`; None before it is known.
+
+        `state` is `running`, `finished` or `stopped`; `answers` counts what is stored, surplus and all.
+        """
+        process = running(self.directory)
+        self._journal.execute("BEGIN")  # one moment for everything
+        try:
+            version = self._one(
+                "SELECT version, finished, progress, summary FROM versions ORDER BY version DESC LIMIT 1"
+            )
+            said = {
+                "run": self._meta["recipe"],
+                "dir": str(self.directory),
+                "state": "running" if process else "finished" if version and version[1] else "stopped",
+                "process": process,
+                "version": version[0] if version else None,
+                **_counts(version),
+                "requests": self._one("SELECT count(*) FROM requests")[0],
+                "answers": self._one("SELECT count(*) FROM completions")[0],
+                **self._pace(),
+                "sessions": [
+                    dict(zip(("started", "ended", "outcome"), row, strict=True))
+                    for row in self._rows("SELECT started, ended, outcome FROM sessions ORDER BY session")
+                ],
+                "last_error": self._last_error(),
+            }
+        finally:
+            self._journal.execute("ROLLBACK")
+        return said
+
+    def _pace(self) -> dict[str, Any]:
+        """Of the latest answers."""
+        count, tokens, first, last = self._one(
+            "SELECT count(*), coalesce(sum(output_tokens), 0), min(arrived), max(arrived) FROM "
+            "(SELECT output_tokens, arrived FROM completions ORDER BY rowid DESC LIMIT ?)",
+            (RECENT,),
+        )
+        seconds = (last - first) if count > 1 else 0.0
+        return {
+            "answers_per_second": round((count - 1) / seconds, 3) if seconds > 0 else None,
+            "output_tokens_per_second": round(tokens / seconds, 1) if seconds > 0 else None,
+        }
+
+    def _last_error(self) -> str | None:
+        row = self._one("SELECT error FROM failures ORDER BY rowid DESC LIMIT 1")
+        return row[0] if row else None
+
+    def _version(self) -> int:
+        """The one to show: the latest that has records."""
+        row = self._one("SELECT max(version) FROM records")
+        return row[0] or 0
+
+    def records(self, state: str | None, limit: int) -> Iterator[dict[str, Any]]:
+        """The first records in task order, of one state or of all."""
+        chosen = "" if state is None else "AND r.state = ?"
+        of_state = () if state is None else (state,)
+        query = f"{_RECORD} WHERE r.version = ? {chosen} ORDER BY r.task, r.branch LIMIT ?"
+        for row in self._journal.execute(query, (self._version(), *of_state, limit)):
+            yield _record(row)
+
+    def record(self, id: str) -> dict[str, Any]:
+        """One record, by its id or the beginning of it, with its requests, answers and failed tries.
+
+        Raises UsageError where there is none, or more than one.
+        """
+        found = self._rows(
+            f"{_RECORD} WHERE r.version = ? AND r.id >= ? AND r.id < ? LIMIT 2",
+            (self._version(), id, id + "g"),
+        )
+        if len(found) != 1:
+            what = "more than one record begins" if found else "no record begins"
+            raise UsageError(f"{what} with {id!r} in {self.directory}", hint="`synthgen show DIR` lists them")
+        record = _record(found[0])
+        keys = found[0][-1]
+        record["requests"] = [self._request(keys[place : place + 32]) for place in range(0, len(keys), 32)]
+        return record
+
+    def _request(self, key: bytes) -> dict[str, Any]:
+        request = self._one("SELECT body FROM requests WHERE key = ?", (key,))
+        answer = self._one(
+            "SELECT text, finish_reason, input_tokens, output_tokens, source FROM completions WHERE key = ?",
+            (key,),
+        )
+        names = ("text", "finish_reason", "input_tokens", "output_tokens", "source")
+        return {
+            "key": key.hex(),
+            "request": orjson.loads(request[0]) if request else None,
+            "answer": dict(zip(names, answer, strict=True)) if answer else None,
+            "failures": [
+                row[0]
+                for row in self._rows("SELECT error FROM failures WHERE key = ? ORDER BY rowid", (key,))
+            ],
+        }
+
+
+_RECORD = (
+    "SELECT r.id, r.task, r.branch, r.state, r.dropped_by, r.error, r.verdicts, r.sources, c.body, "
+    "r.requests FROM records AS r LEFT JOIN contents AS c ON c.sha256 = r.content"
+)
+
+
+def _record(row: tuple[Any, ...]) -> dict[str, Any]:
+    id, task, branch, state, dropped_by, error, verdicts, sources, body, _ = row
+    return {
+        "id": id,
+        "task": task,
+        "branch": branch,
+        "state": state,
+        "dropped_by": dropped_by,
+        "error": error,
+        "row": orjson.loads(body)["row"] if body else None,
+        "measurements": orjson.loads(verdicts),
+        "sources": orjson.loads(sources),
+    }
+
+
+def _counts(version: tuple[Any, ...] | None) -> Mapping[str, Any]:
+    names = ("planned", "target", "kept", "dropped", "failed", "pending", "filters", "errors")
+    if version is None or not (version[2] or version[3]):
+        return dict.fromkeys(names)
+    progress = orjson.loads(version[2]) if version[2] else {}
+    said = {**progress, **(orjson.loads(version[3]) if version[3] else {})}
+    if "pending" not in said:
+        judged = said["kept"] + said["dropped"] + said["failed"]
+        said["pending"] = said["planned"] - judged if said["planned"] is not None else 0
+        said["planned"] = judged + said["pending"]
+    return {name: said.get(name) for name in names}
