@@ -42,6 +42,37 @@ class TextTemplate:
             # the last two: Python's own limits on how deeply its code may be nested
             raise PromptFailed(f"not a valid template: {error or type(error).__name__}") from None
 
+    @cached_property
+    def _pieces(self) -> Sequence[tuple[str, str]] | None:
+        """Text, and the name that follows it, of a template that holds nothing but text and names."""
+        _ = self._compiled
+        pieces, text = [], ""
+        for output in _ENVIRONMENT.parse(self.source).body:
+            for node in output.nodes if isinstance(output, nodes.Output) else [output]:
+                if isinstance(node, nodes.TemplateData):
+                    text += node.data
+                elif isinstance(node, nodes.Name) and node.name != "self":
+                    pieces.append((text, node.name))
+                    text = ""
+                else:
+                    return None
+        return [*pieces, (text, "")]
+
+    def _quickly(self, values: Mapping[str, Any]) -> str | None:
+        """What `render` gives, for a template without logic whose values are texts; None for any other."""
+        if self._pieces is None:
+            return None
+        parts = []
+        for text, name in self._pieces:
+            parts.append(text)
+            if name:
+                value = values.get(name)
+                if type(value) is not str:
+                    return None
+                parts.append(value)
+        whole = "".join(parts)
+        return whole.strip() if len(whole) <= MAX_TEXT else None
+
     def names(self) -> set[str]:
         """The names that the template expects to be given. Raises PromptFailed if it cannot be read."""
         _ = self._compiled
@@ -68,6 +99,8 @@ class TextTemplate:
 
     def render(self, values: Mapping[str, Any]) -> str:
         """The text. Raises PromptFailed, saying why, where it cannot be rendered."""
+        if (quickly := self._quickly(values)) is not None:
+            return quickly
         try:
             pieces: list[str] = []
             size = 0

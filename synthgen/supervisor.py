@@ -30,7 +30,6 @@ RESTARTS = 3
 DEADLINES = 6
 FAULTS_RIDDEN_OUT = 300.0
 LONGEST_WAIT = 60.0
-GRACE = 1.0  # an engine that keeps the deadline itself says more about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +60,21 @@ class Slots:
     taken: int = 0
     most: int | None = None
     suspects: dict[str, int] = field(default_factory=dict)
+    open: bool = True
     _waiting: list[tuple[int, int, int, str, asyncio.Future[None]]] = field(default_factory=list)
     _order: int = 0
     _group: int = 0
 
     @property
     def free(self) -> bool:
-        """Whether the engine has a slot that nobody has."""
+        """Whether the engine is up, with a slot that nobody has."""
         slots = self.engine.slots if self.most is None else min(self.most, self.engine.slots)
-        return self.taken < slots
+        return self.open and self.taken < slots
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._waiting)
 
     async def take(self, task: int, key: str = "") -> None:
         """Wait for a slot."""
@@ -83,7 +88,7 @@ class Slots:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self.give_back()
             raise
 
@@ -97,12 +102,24 @@ class Slots:
         if self.suspects.pop(key, None) is not None:
             self._admit()
 
+    def reopen(self) -> None:
+        """The engine is up again."""
+        self.open = True
+        self._admit()
+
+    def fail(self, error: Exception) -> None:
+        """The engine is given up: everybody who waits hears of it."""
+        for *_, waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._waiting.clear()
+
     def _admit(self) -> None:
         while self._waiting and self.free:
             if self.suspects:
                 deaths = -self._waiting[0][0]
-                if not deaths:
-                    return  # the suspects are not here yet
+                if deaths < max(self.suspects.values()):
+                    return  # those who are suspected most are not here yet
                 if self.taken == 0:
                     few = len(self.suspects)
                     self._group = 1 if deaths > 1 or few <= 3 else math.isqrt(few)
@@ -133,7 +150,9 @@ class Supervisor:
         self._patience = patience
         self._note = note
         self._life = 0
-        self._dead = False
+        self._excused = 0
+        self._answers = 0
+        self._answers_at_death: dict[str, int] = {}  # the first that each suspect was there at
         self._given_up: EngineUnreachable | None = None
         self._start: asyncio.Task[None] | None = None
         self._asking: set[str] = set()  # what the engine is answering now
@@ -157,7 +176,7 @@ class Supervisor:
         if self._given_up is not None:
             raise self._given_up
         silent, allowed = time.monotonic() - self._last_word, DEADLINES * self._patience.deadline
-        if self._asking and silent > allowed + GRACE:
+        if self._asking and silent > allowed:
             raise EngineUnreachable(
                 f"the engine has not said a word for {silent:.0f} seconds to {len(self._asking)} requests",
                 hint="what was answered is kept; run the same command again to go on "
@@ -187,7 +206,7 @@ class Supervisor:
                 try:
                     if stopped():
                         raise Stopped
-                    if self._dead:  # it died while this one waited for its slot
+                    if not self.slots.open:  # it died between
                         continue
                     issued()
                     return await self._complete(request)
@@ -208,10 +227,11 @@ class Supervisor:
                     self.in_flight -= 1
                     self.slots.give_back()
         except EngineUnreachable as error:
-            self._given_up = self._given_up or error
+            self._give_up(error)
             raise
         finally:
             self.slots.cleared(key)
+            self._answers_at_death.pop(key, None)
 
     async def _ready(self) -> None:
         if self._given_up is not None:
@@ -224,19 +244,24 @@ class Supervisor:
             await asyncio.shield(self._start)
 
     async def _begin(self) -> None:
-        if self._dead:
+        again = not self.slots.open
+        if again:
             await self.engine.close()
         while True:
             try:
                 await self.engine.start()
-            except EngineUnreachable:
-                if not self._dead or self.restarts >= RESTARTS:
+            except EngineUnreachable as error:
+                if not again or self.restarts >= RESTARTS:
+                    self._give_up(error)
                     raise
                 self.restarts += 1
-                continue
-            self._dead = False
-            self._last_word = time.monotonic()
-            return
+            else:
+                self.slots.reopen()
+                return
+
+    def _give_up(self, error: EngineUnreachable) -> None:
+        self._given_up = self._given_up or error
+        self.slots.fail(self._given_up)
 
     async def _complete(self, request: Request) -> Completion:
         deadline, life = self._patience.deadline, self._life
@@ -244,7 +269,7 @@ class Supervisor:
             self._last_word = time.monotonic()
         self._asking.add(request.key)
         try:
-            async with asyncio.timeout(deadline + GRACE):
+            async with asyncio.timeout(deadline):
                 completion = await self.engine.complete(request)
         except TimeoutError:
             raise RequestTimedOut(f"no answer within {deadline:g} s (SYNTHGEN_REQUEST_TIMEOUT)") from None
@@ -257,21 +282,24 @@ class Supervisor:
         finally:
             self._asking.discard(request.key)
         self._last_answer = self._last_word = time.monotonic()
+        self._answers += 1
+        self._excuse()
         return completion
 
     def _died(self, death: EngineDied, key: str) -> None:
         """The engine died while this request, and perhaps others, were being answered."""
         self._life += 1
-        self._dead, self._start = True, None
+        self.slots.open, self._start = False, None
         suspects = self.slots.suspects
         for other in self._asking:
             suspects[other] = suspects.get(other, 0) + 1
+            self._answers_at_death.setdefault(other, self._answers)
+        self.restarts += 1
         guilty = len(self._asking) == 1 and suspects[key] > 1
         if guilty:
-            self.restarts -= suspects[key] - 1  # they were this request's doing
-            self.set_aside.append(key)
-        else:
-            self.restarts += 1
+            self._excused += suspects[key]
+            if self._answers > self._answers_at_death[key]:
+                self._excuse()
         if self.restarts > RESTARTS:
             raise EngineUnreachable(
                 f"the engine died {self.restarts} times; the last time: {death.message}",
@@ -281,8 +309,15 @@ class Supervisor:
             self.slots.most = max(1, self.engine.slots // 2)
             self._note(f"memory ran out, it seems; from here on {self.slots.most} requests at a time")
         self._note(f"starting the engine again: {death.message}")
+        if self.slots.wanted:
+            self._start = asyncio.create_task(self._begin())
         if guilty:
+            self.set_aside.append(key)
             raise RequestFailed(f"it ended the engine {suspects[key]} times, the last time alone")
+
+    def _excuse(self) -> None:
+        """It answers others: those deaths were the doing of the requests that were set aside."""
+        self.restarts, self._excused = self.restarts - self._excused, 0
 
     def _still_patient(self, failure: RequestRetryable, began: float) -> None:
         since = time.monotonic() - max(began, self._last_answer)

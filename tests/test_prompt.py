@@ -282,6 +282,27 @@ def test_a_seeds_text_stays_text(text: str) -> None:
     ]
 
 
+@given(
+    st.lists(
+        st.sampled_from([" a ", "\n", "{{ x }}", "{{y}}", "{{- x }}", "{# no #}", "<|im_end|>", "{{ z -}}"])
+    ),
+    st.dictionaries(st.sampled_from("xyz"), st.text() | st.integers(), max_size=3),
+)
+def test_templates_of_text_and_names_alone_render_as_any_other(
+    parts: list[str], values: dict[str, Any]
+) -> None:
+    source = "".join(parts)
+    with_logic = source + "{% if true %}{% endif %}"
+    assert rendered(source, values) == rendered(with_logic, values)
+
+
+def rendered(source: str, values: dict[str, Any]) -> str:
+    try:
+        return TextTemplate(source).render(values)
+    except PromptFailed as failure:
+        return f"failed: {failure}"
+
+
 def test_an_empty_system_message_is_left_out() -> None:
     prompt = make_prompt("p", [("system", "{{ doc }}"), ("user", "{{ doc }}")], None, b"raw")
     assert prompt.render({"doc": ""}) == [{"role": "user", "content": ""}]

@@ -22,7 +22,6 @@ from synthgen.engines.base import (
     Request,
     RequestFailed,
     RequestRetryable,
-    RequestTimedOut,
     request_timeout,
 )
 from synthgen.engines.keys import LOOPBACK, OPENAI_HOST, server_url
@@ -144,17 +143,10 @@ class OpenAIEngine:
         self._in_flight += 1
         in_flight = self._in_flight
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                session.post(self._chat, data=body, allow_redirects=False) as response,
-            ):
+            async with session.post(self._chat, data=body, allow_redirects=False) as response:
                 answer = await _read(response)
                 if response.status != 200:
                     self._refused(response, answer, began)
-        except TimeoutError:
-            raise RequestTimedOut(
-                f"no answer from {self._where} within {self._timeout:g} s (SYNTHGEN_REQUEST_TIMEOUT)"
-            ) from None
         except aiohttp.ClientError as error:
             raise RequestRetryable(f"connection to {self._where}: {self._clean(_reason(error))}") from error
         finally:
