@@ -151,6 +151,7 @@ class Supervisor:
         self._note = note
         self._life = 0
         self._excused = 0
+        self._hanging = False
         self._answers = 0
         self._answers_at_death: dict[str, int] = {}  # the first that each suspect was there at
         self._given_up: EngineUnreachable | None = None
@@ -212,11 +213,12 @@ class Supervisor:
                     return await self._complete(request)
                 except EngineDied as death:
                     failed(death.message)
+                except RequestTimedOut as failure:
+                    failed(str(failure))
                 except RequestRetryable as failure:
                     failed(str(failure))
-                    if not isinstance(failure, RequestTimedOut):
-                        self._last_word = time.monotonic()
-                        self._still_patient(failure, began)
+                    self._heard()
+                    self._still_patient(failure, began)
                     wait = delay if failure.retry_after is None else min(failure.retry_after, LONGEST_WAIT)
                     delay = min(delay * 2, 30.0)
                     if stopped():
@@ -265,13 +267,14 @@ class Supervisor:
 
     async def _complete(self, request: Request) -> Completion:
         deadline, life = self._patience.deadline, self._life
-        if not self._asking:
+        if not self._asking and not self._hanging:
             self._last_word = time.monotonic()
         self._asking.add(request.key)
         try:
             async with asyncio.timeout(deadline):
                 completion = await self.engine.complete(request)
         except TimeoutError:
+            self._hanging = True
             raise RequestTimedOut(f"no answer within {deadline:g} s (SYNTHGEN_REQUEST_TIMEOUT)") from None
         except EngineUnreachable as error:
             if life == self._life and isinstance(error, EngineDied):
@@ -281,7 +284,8 @@ class Supervisor:
             raise EngineDied(error.message) from error  # somebody else has said so before
         finally:
             self._asking.discard(request.key)
-        self._last_answer = self._last_word = time.monotonic()
+        self._heard()
+        self._last_answer = self._last_word
         self._answers += 1
         self._excuse()
         return completion
@@ -318,6 +322,9 @@ class Supervisor:
     def _excuse(self) -> None:
         """It answers others: those deaths were the doing of the requests that were set aside."""
         self.restarts, self._excused = self.restarts - self._excused, 0
+
+    def _heard(self) -> None:
+        self._last_word, self._hanging = time.monotonic(), False
 
     def _still_patient(self, failure: RequestRetryable, began: float) -> None:
         since = time.monotonic() - max(began, self._last_answer)
