@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,10 +15,13 @@ from typing import Any
 import jsonschema
 import pytest
 
+from synthgen import run
+from synthgen.driver import Progress
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed
 from synthgen.engines.vllm import VllmEngine
 from synthgen.errors import EngineUnreachable
 from tests.engines.vllm_fixtures import CACHE, CONTEXT, MARKS, model_folder
+from tests.support import loaded, recipe
 
 __all__ = ["model_folder"]
 pytestmark = MARKS
@@ -263,29 +267,27 @@ def test_nothing_is_left_of_a_killed_process(when: str, model_folder: Path, tmp_
     assert not logs.exists()
 
 
-def test_its_death_is_told(model_folder: Path) -> None:
-    async def main() -> None:
-        engine = VllmEngine(str(model_folder), ModelIdentity("vllm", "smollm2"), options=OPTIONS)
-        await engine.start()
-        try:
-            tasks = [
-                asyncio.create_task(engine.complete(ask("Hi", n, max_tokens=1000, ignore_eos=True)))
-                for n in range(4)
-            ]
-            await asyncio.sleep(1)
-            for pid in engine._children:
-                os.kill(pid, signal.SIGKILL)
-            answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
-            assert all(isinstance(answer, EngineUnreachable) for answer in answers)
-            assert "exit code -9" in str(answers[0])
-            await engine.close()
-            await engine.start()  # as a driver does that tries again
-            answer = await engine.complete(ask("What is the capital of France?", temperature=0))
-            assert "Paris" in answer.text
-        finally:
-            await engine.close()
-            await engine.close()
-        with pytest.raises(EngineUnreachable, match="not running"):
-            await engine.complete(ask("Hi"))
+def test_a_run_comes_through_its_death(model_folder: Path, tmp_path: Path) -> None:
+    """Killed in the middle, as the system does where memory is short: told, started again, nothing lost."""
+    steps = [{"answer": {"prompt": {"user": "Say something of {{ doc }}"}}}]
+    given = loaded(tmp_path, recipe(steps=steps, sampling={"max_tokens": 24, "ignore_eos": True}), rows=24)
+    engine = VllmEngine(str(model_folder), ModelIdentity("vllm", "smollm2"), options=OPTIONS)
+    killed: list[int] = []
+    notes: list[str] = []
 
-    asyncio.run(main())
+    def kill(progress: Progress) -> None:
+        if progress.output_tokens and not killed:
+            killed.extend(engine._children)
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    result = run(given, engine=engine, on_progress=kill, on_notice=notes.append)
+    assert killed
+    assert (result.outcome, result.kept, result.usage["requests"]) == ("done", 24, 24)
+    assert any("exit code -9" in note for note in notes)
+    assert any("requests at a time" in note for note in notes)
+    with sqlite3.connect(result.dir / "run.sqlite") as journal:
+        [[engines]] = journal.execute("SELECT engines FROM sessions")
+    assert json.loads(engines)["default"]["restarts"] == 1
+    with pytest.raises(EngineUnreachable, match="not running"):
+        asyncio.run(engine.complete(ask("Hi")))
