@@ -270,13 +270,13 @@ def test_nothing_is_left_of_a_killed_process(when: str, model_folder: Path, tmp_
 def test_a_run_comes_through_its_death(model_folder: Path, tmp_path: Path) -> None:
     """Killed in the middle, as the system does where memory is short: told, started again, nothing lost."""
     steps = [{"answer": {"prompt": {"user": "Say something of {{ doc }}"}}}]
-    given = loaded(tmp_path, recipe(steps=steps, sampling={"max_tokens": 24, "ignore_eos": True}), rows=24)
+    given = loaded(tmp_path, recipe(steps=steps, sampling={"max_tokens": 80, "ignore_eos": True}), rows=24)
     engine = VllmEngine(str(model_folder), ModelIdentity("vllm", "smollm2"), options=OPTIONS)
     killed: list[int] = []
     notes: list[str] = []
 
     def kill(progress: Progress) -> None:
-        if progress.output_tokens and not killed:
+        if progress.stage == "generating" and progress.in_flight and not killed:
             killed.extend(engine._children)
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
