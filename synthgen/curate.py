@@ -182,8 +182,8 @@ class Curation:
                         continue
                     for judged in self._resolve(await measuring.popleft()):
                         yield judged
-                        if self.ended:
-                            return
+                    if self.ended:
+                        return
                 await gathering
             finally:
                 for task in (gathering, *measuring):

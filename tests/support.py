@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import textwrap
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,22 @@ def answer_of(request: Request) -> str:
     """Three to ten words that follow from the request's key, the first of them telling answers apart."""
     digest = hashlib.sha256(request.key.encode()).hexdigest()
     return " ".join([f"answer-{digest[:10]}", *["word"] * (2 + int(digest[-2:], 16) % 8)])
+
+
+def no_more_than(
+    count: int, cancel: threading.Event, answer: Callable[[Request], Any] | None = None
+) -> Callable[[Request], Any]:
+    """So many answers; then it sets `cancel` and is silent."""
+    left = [count]
+
+    async def given(request: Request) -> Any:
+        if left[0] == 0:
+            cancel.set()
+            await asyncio.Event().wait()
+        left[0] -= 1
+        return (answer or answer_of)(request)
+
+    return given
 
 
 def run_it(given: Loaded | Path, engine: Any = None, **options: Any) -> RunResult:
