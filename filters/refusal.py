@@ -166,8 +166,8 @@ ENGLISH = [
         r"(?:does not|do not|doesn't|don't|prohibits?|forbids?|prevents?)\b",
     ),
 ]
-# An apology, or a word about being a machine, and then an inability, in the same sentence; before them a piece
-# of the inability that is quickly looked for.
+# An apology, or a word about being a machine, and then an inability, in the same sentence. Before them stands
+# a piece that every such inability has, as it is quickly looked for.
 OTHERS = [
     (
         "ich",
@@ -228,16 +228,18 @@ PATTERNS = [(value, "", re.compile(pattern, re.I)) for value, pattern in ENGLISH
     (1.0, mark, re.compile(rf"[\w\s]{{0,20}}{sorry}[^.!?。！？]{{0,80}}?{cannot}", re.I))
     for mark, sorry, cannot in OTHERS
 ]
-# Few sentences have any of these, and only those are looked at more closely. For a folded sentence, and each
-# begins with a letter: re skips to the next of such letters where it need not mind their case.
+# Few sentences have any of these, and only those are looked at more closely. It is for folded sentences, and
+# each piece begins with a letter, as re skips to the next of these letters where it need not mind their case.
 HINT = re.compile(
-    r"can't|cannot|won't|don't|couldn't|n(?<=\bn)ot\b|unable|declin|refuse|n(?<=\bn)o\b|l(?<=\bl)ack\b|impossible|"
-    r"inappropriate|unethical|m(?<=\bm)y \w|nicht|kein|n(?<=\bn)e\b|n(?<=\bn)'|non\b|não|niet|geen|nie\b|не\b|"
-    r"无|無|不|没|沒|ません|かね|断|없|못|어렵|불가|لا|لن"
+    r"can't|cannot|won't|don't|couldn't|n(?<=\bn)ot\b|unable|declin|refuse|n(?<=\bn)o\b|l(?<=\bl)ack\b|"
+    r"impossible|inappropriate|unethical|m(?<=\bm)y \w|nicht|kein|n(?<=\bn)e\b|n(?<=\bn)'|non\b|não|niet|"
+    r"geen|nie\b|не\b|无|無|不|没|沒|ません|かね|断|없|못|어렵|불가|لا|لن"
 )
 
+# Begins with the set of signs that matches begin with, as re skips to the next of those.
 ASIDE = re.compile(
-    r'```.*?(?:```|\Z)|`[^`\n]*`|^>.*$|"[^"\n]{1,300}"|“[^“”\n]{1,300}”|«[^«»\n]{1,300}»',
+    r'[`">“«](?:(?<=`)``.*?(?:```|\Z)|(?<=`)[^`\n]*`|(?<=^>).*$|(?<=")[^"\n]{1,300}"|'
+    r"(?<=“)[^“”\n]{1,300}”|(?<=«)[^«»\n]{1,300}»)",
     re.MULTILINE | re.DOTALL,
 )
 WRAPPED = re.compile(r'"([^"]+)"\Z|“([^”]+)”\Z|«([^»]+)»\Z')
@@ -245,7 +247,6 @@ LETTER = re.compile(
     r"(?:\W{0,4}subject\W|to whom\b|dear\b|(?:hi|hello|hey|good morning)\s[^,.!?\n]{1,40},\s*\n)", re.I
 )
 LABEL = re.compile(r"^(?:assistant|ai|bot|chatbot|chatgpt|answer|response|a)\s*:\s*", re.I)
-ASIDE_MARKS = ("`", '"', ">", "“", "«")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？؟])\s*|\n+")
 WIDE_STOPS = "。！？؟"
 # Without wide stops the same, and quicker, as each match begins with a space.
@@ -290,12 +291,11 @@ def _opening(text: str) -> list[str]:
     if LETTER.match(text):
         return []
     text = text.replace("’", "'").replace("‘", "'")
-    if any(mark in text for mark in ASIDE_MARKS):
-        text = ASIDE.sub(" … ", text)
-    text = text.strip()[:OPENING_CHARACTERS]
+    text = ASIDE.sub(" … ", text).strip()[:OPENING_CHARACTERS]
     end = SENTENCE_END if any(stop in text for stop in WIDE_STOPS) else SPACED_SENTENCE_END
     parts = (" ".join(MARKUP.sub("", part).split()) for part in end.split(text))
-    return [LABEL.sub("", part, count=1) for part in islice((part for part in parts if part), OPENING_SENTENCES)]
+    said = islice((part for part in parts if part), OPENING_SENTENCES)
+    return [LABEL.sub("", part, count=1) for part in said]
 
 
 def _folded(text: str) -> str:

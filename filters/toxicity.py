@@ -42,7 +42,6 @@ NAME_OR_SAYING = re.compile(
     r"\bDick(?= [A-Z])|(?<=[a-z.][ -])Dick\b|(?<=simple, )stupid\b|"
     r"\b[Ss]hut(?=(?:ting)? (?:down|off|the|it)\b)"
 )
-NAMES_AND_SAYINGS = ("Dick", "stupid", "hut")  # one of which is in each of them
 CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)|`[^`\n]*`|https?://\S+", re.MULTILINE | re.DOTALL)
 CODE_MARKS = ("`", "~~~", "://")
 SENTENCE_END = re.compile(r"\s(?:(?<=[.!?]\s)\s*|(?<=\n)\n*)")  # spaces after a stop, or line breaks
@@ -82,7 +81,7 @@ class toxicity:
         for index, record in enumerate(records):
             for sentence in _sentences(record.text):
                 words = WORD.findall(sentence.lower())
-                bag = [numbers[word] for word in words]
+                bag = list(map(numbers.__getitem__, words))
                 if len(bag) - bag.count(UNKNOWN) >= KNOWN_SHARE * len(bag):
                     pieces.append((index, sentence))
                     bags.append(_telling(sentence, words, bag, numbers))
@@ -129,7 +128,8 @@ class _Numbers(dict[str, int]):
 
 def _telling(sentence: str, words: list[str], bag: list[int], numbers: _Numbers) -> list[int]:
     """The numbers of the words, without those that say nothing in this sentence."""
-    if any(part in sentence for part in NAMES_AND_SAYINGS) and NAME_OR_SAYING.search(sentence):
+    named = "Dick" in sentence or "stupid" in sentence or "hut" in sentence
+    if named and NAME_OR_SAYING.search(sentence):
         words = WORD.findall(NAME_OR_SAYING.sub("", sentence).lower())
         bag = [numbers[word] for word in words]
     if AMBIGUOUS.isdisjoint(words) or AIMED.search(sentence):
@@ -141,8 +141,8 @@ def _telling(sentence: str, words: list[str], bag: list[int], numbers: _Numbers)
 def _model() -> tuple[_Numbers, Callable[[list[list[int]]], list[float]]]:
     """The numbers of the words that the model knows, and what judges bags of them.
 
-    It does what the model's own `predict_proba(vectorizer.transform(...))` does with a sentence, several times
-    quicker, since the words are at hand and are not looked over again.
+    It does what the model's own `predict_proba(vectorizer.transform(...))` does with a sentence, several
+    times quicker, since the words are at hand and are not looked over again.
     """
     import numpy as np
     from profanity_check.profanity_check import model, vectorizer
@@ -167,6 +167,7 @@ def _model() -> tuple[_Numbers, Callable[[list[list[int]]], list[float]]]:
         table.data *= vectorizer.idf_[table.indices]
         table.data /= np.sqrt(np.bincount(rows, table.data**2))[rows]
         each = expit(-(slopes * (table @ weights + intercepts) + offsets))
-        return [float(p) for p in each.sum(axis=1) / len(parts)]
+        probabilities: list[float] = (each.sum(axis=1) / len(parts)).tolist()
+        return probabilities
 
     return numbers, judge
