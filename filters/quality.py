@@ -166,16 +166,18 @@ def _repeated(text: str) -> tuple[int, int, int]:
     distances = again - places[same]
     if len(again) <= LONG - GRAM and distances.min() >= GRAM:  # neither long enough nor near enough to count
         return len(plain), 0, 0
-    back = np.zeros(len(grams), np.int64)  # how far back each gram was last seen, 0 if never
+    # How far back each gram was last seen, 0 if never. The first never was, and one that never was ends it.
+    back = np.zeros(len(grams) + 1, np.int64)
     back[again] = distances
 
-    edges = np.flatnonzero(np.diff(back > 0, prepend=False, append=False))
+    seen = back > 0
+    edges = np.flatnonzero(seen[1:] != seen[:-1])
     lengths = edges[1::2] - edges[::2] + GRAM - 1
     repeated = int(lengths[lengths >= LONG].sum())
 
-    steps = np.flatnonzero(np.diff(back, prepend=-1))
-    period = back[steps]
-    reach = np.diff(steps, append=len(back)) + GRAM - 1
+    steps = np.flatnonzero(back[1:] != back[:-1]) + 1
+    period = back[steps[:-1]]
+    reach = steps[1:] - steps[:-1] + GRAM - 1
     loop = (period > 0) & (reach >= 2 * period)
     return len(plain), min(len(plain), int((reach - period)[loop].sum())), min(len(plain), repeated)
 

@@ -44,12 +44,14 @@ NAME_OR_SAYING = re.compile(
 )
 CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)|`[^`\n]*`|https?://\S+", re.MULTILINE | re.DOTALL)
 CODE_MARKS = ("`", "~~~", "://")
-SENTENCE_END = re.compile(r"\s(?:(?<=[.!?]\s)\s*|(?<=\n)\n*)")  # spaces after a stop, or line breaks
+# A stop and spaces, or line breaks. Begins with a set of signs, as re skips to the next of those.
+SENTENCE_END = re.compile(r"[.!?\n](?:(?<=\n)\n*|(?<!\n)\s+)")
 WORD = re.compile(r"\w\w+")
+# ASCII text in lower case, with a space for all that is in no word.
+IN_WORDS = "".join(char.lower() if WORD.match(char * 2) else " " for char in map(chr, range(128)))
 
-# In place of the number of a word: one that the model does not know, and one that says nothing of a text.
-UNKNOWN = -2
-WEIGHTLESS = -1
+# In place of the number of a word: it says nothing of a text, the model does not know it, it is of one letter.
+WEIGHTLESS, UNKNOWN, NO_WORD = -1, -2, -3
 
 
 @filter(max=0.8)
@@ -80,9 +82,10 @@ class toxicity:
         foreign = [False] * len(records)
         for index, record in enumerate(records):
             for sentence in _sentences(record.text):
-                words = WORD.findall(sentence.lower())
+                words = _words(sentence)
                 bag = list(map(numbers.__getitem__, words))
-                if len(bag) - bag.count(UNKNOWN) >= KNOWN_SHARE * len(bag):
+                count = len(bag) - bag.count(NO_WORD)
+                if count - bag.count(UNKNOWN) >= KNOWN_SHARE * count:
                     pieces.append((index, sentence))
                     bags.append(_telling(sentence, words, bag, numbers))
                 else:
@@ -109,7 +112,7 @@ def _sentences(text: str) -> list[str]:
     found, short = [], ""
     if any(mark in text for mark in CODE_MARKS):
         text = CODE.sub(" ", text)
-    for part in SENTENCE_END.split(text):
+    for part in _parts(text):
         sentence = f"{short} {part}".strip()
         if sentence.count(" ") < FEW_WORDS - 1:
             short = sentence
@@ -117,6 +120,20 @@ def _sentences(text: str) -> list[str]:
         found.append(sentence)
         short = ""
     return [*found, short] if short else found
+
+
+def _parts(text: str) -> list[str]:
+    parts, start = [], 0
+    for end in SENTENCE_END.finditer(text):
+        stop = end.start()
+        parts.append(text[start : stop if text[stop] == "\n" else stop + 1])
+        start = end.end()
+    return [*parts, text[start:]]
+
+
+def _words(text: str) -> list[str]:
+    """The words in lower case, and perhaps single letters and digits."""
+    return text.translate(IN_WORDS).split() if text.isascii() else WORD.findall(text.lower())
 
 
 class _Numbers(dict[str, int]):
@@ -130,7 +147,7 @@ def _telling(sentence: str, words: list[str], bag: list[int], numbers: _Numbers)
     """The numbers of the words, without those that say nothing in this sentence."""
     named = "Dick" in sentence or "stupid" in sentence or "hut" in sentence
     if named and NAME_OR_SAYING.search(sentence):
-        words = WORD.findall(NAME_OR_SAYING.sub("", sentence).lower())
+        words = _words(NAME_OR_SAYING.sub("", sentence))
         bag = [numbers[word] for word in words]
     if AMBIGUOUS.isdisjoint(words) or AIMED.search(sentence):
         return bag
@@ -152,6 +169,7 @@ def _model() -> tuple[_Numbers, Callable[[list[list[int]]], list[float]]]:
     vocabulary = vectorizer.vocabulary_
     numbers = _Numbers(vocabulary)
     numbers.update(dict.fromkeys(vectorizer.get_stop_words() | (MISTAKEN & vocabulary.keys()), WEIGHTLESS))
+    numbers.update(dict.fromkeys(IN_WORDS, NO_WORD))
     parts = model.calibrated_classifiers_
     weights = np.vstack([part.estimator.coef_ for part in parts]).T.copy()
     intercepts = np.concatenate([part.estimator.intercept_ for part in parts])
