@@ -2,10 +2,11 @@
 
     python benchmarks/bench_filters.py [--characters 1200] [--texts 1024] [--rounds 5]
 
-The texts are English prose from the data of the shipped recipes, put together until they are long enough. What
-is timed is what a run does with parsed records: pick the text, measure, check the result; for `duplicate`, only
-the part that is done for each record by itself. Each batch counts with the CPU time of its fastest round, since
-what else a machine does only ever makes it slower. Reading files and loading models is not timed.
+The texts are English prose from the data of the shipped recipes, put together until they are long enough.
+What is timed is what a run does with parsed records: pick the text, measure, check the result; for
+`duplicate`, only the part that is done for each record by itself. Each batch counts with the CPU time of its
+fastest round, since what else a machine does only ever makes it slower. Reading files and loading models is
+not timed.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ WORD = re.compile(r"\w\w+")
 # ASCII text in lower case, with a space for all that is in no word.
 IN_WORDS = "".join(char.lower() if WORD.match(char * 2) else " " for char in map(chr, range(128)))
 
-# In place of the number of a word: it says nothing of a text, the model does not know it, it is of one letter.
+# In place of the number of a word: says nothing of a text, is not known to the model, is of one letter.
 WEIGHTLESS, UNKNOWN, NO_WORD = -1, -2, -3
 
 
