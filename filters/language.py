@@ -123,6 +123,8 @@ class language:
         self.wanted = frozenset(_code(name) for name in ([is_] if isinstance(is_, str) else is_))
         if not self.wanted:
             raise ValueError("`is` names no language")
+        # In an order of its own, since that of a set, and the last bit of a sum over it, is of the process.
+        self.summed = sorted(self.wanted)
         self.detect, known = _detector(detector)
         if unknown := sorted(self.wanted - known):
             raise ValueError(f"{detector} does not know {' or '.join(unknown)}")
@@ -145,7 +147,7 @@ class language:
                 possible = _of_cjk(part, letters)
             if letters >= ENOUGH.get(script, 1) or len(possible) == 1 or possible <= self.wanted:
                 probabilities = self._probabilities(part, possible)
-                value += sum(probabilities.get(code, 0.0) for code in self.wanted) * words[script]
+                value += sum(probabilities.get(code, 0.0) for code in self.summed) * words[script]
                 if script == main and probabilities:
                     found = max(probabilities, key=lambda code: (probabilities[code], code))
             elif script == main:

@@ -1,6 +1,10 @@
 # ruff: noqa: RUF001 - text in many scripts
+import os
 import random
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -229,3 +233,25 @@ def test_the_model_answers_as_the_package_that_it_is_from() -> None:
     for text in [*SENTENCES.values(), SENTENCES["en"].upper(), "THE Library OPENS", "", "A", "42"]:
         expected = {found["lang"]: found["score"] for found in package.detect(text, model="lite", k=25)}
         assert list(detect(text).items()) == list(expected.items())
+
+
+def test_measurements_do_not_depend_on_the_process() -> None:
+    code = """
+from synthgen import Record
+from synthgen.filters.language import language
+from tests.filters.test_language import SENTENCES
+
+latin = ["cs", "de", "en", "es", "fi", "fr", "hu", "id", "it", "nl", "pl", "pt", "sv", "tr", "vi"]
+texts = [f"{SENTENCES[a]} {SENTENCES[b]}" for a in latin for b in latin]
+measured = language.make({"is": latin[:8]}).measure([Record("", {}, {}, text) for text in texts])
+print([found.value for found in measured])
+"""
+    said = {
+        subprocess.check_output(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        for seed in "123"
+    }
+    assert len(said) == 1
