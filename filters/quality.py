@@ -6,8 +6,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache
+from typing import TYPE_CHECKING
 
 from synthgen import Measurement, Record, filter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 GRAM = 16  # characters that have to be the same for two places to count as a repeat
 LONG = 2 * GRAM  # characters that a repeat has to run on for; shorter ones are phrases
@@ -17,17 +22,25 @@ SECRET_WORDS = 8  # words of a system message that are no coincidence
 CODE_BLOCK = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)", re.M | re.S)
 FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)?(`{3,}|~{3,})(.*)$", re.M)
 INLINE = re.compile(r"(?<!`)(`++)[^`]+\1")
-QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^“”\n]{1,300}”|«[^«»\n]{1,300}»|^>.*$', re.M)
-RULE = re.compile(r"[-=_*#~.│─|+:\\\s]{4,}")
+# Begins with the sets of signs that matches begin with, as re skips to the next of those.
+QUOTED = re.compile(
+    r'["“«>](?:(?<=")[^"\n]{1,300}"|(?<=“)[^“”\n]{1,300}”|(?<=«)[^«»\n]{1,300}»|(?<=^>).*$)', re.M
+)
+# A run of four and more of these signs and spaces, from its first sign on.
+RULE = re.compile(
+    r"[SIGN](?:(?=[SIGN\s]{3})|(?<=\s.)(?=[SIGN\s]{2})|(?<=\s\s.)(?=[SIGN\s])|(?<=\s\s\s.))[SIGN\s]*".replace(
+        "SIGN", r"-=_*#~.│─|+:\\"
+    )
+)
 ROW = re.compile(r"^[ \t]*\|.*$", re.M)
-MARKER = re.compile(r"^[ \t]*(?:\d{1,9}[.)]|[-*+•])[ \t]+", re.M)
+MARKER = re.compile(r"\n[ \t]*(?:\d{1,9}[.)]|[-*+•])[ \t]+")
 
 TEMPLATE_MARKS = re.compile(
     r"<\|[A-Za-z0-9_]{2,40}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?think>|<(?:bos|eos|pad|unk)>"
-    r"|\A\s*<s>|</s>\s*\Z|^#{1,4} ?(?:Instruction|Response|Human|Assistant|User)\s*:"
-    r"|(?<![\\\w}])\{\{-?\s*[A-Za-z_][^{}\n\\]*\}\}|\{%-?\s*[a-z]+\b[^{}\n]*%\}",
-    re.M,
+    r"|\A\s*<s>|</s>\s*\Z"
+    r"|(?<![\\\w}])\{\{-?\s*[A-Za-z_][^{}\n\\]*\}\}|\{%-?\s*[a-z]+\b[^{}\n]*%\}"
 )
+TEMPLATE_HEADING = re.compile(r"^#{1,4} ?(?:Instruction|Response|Human|Assistant|User)\s*:", re.M)
 MACHINE = re.compile(
     r"\b(?:as an? (?:\w+ ){0,2}(?:ai|artificial intelligence)(?: language)?(?: model| assistant)?(?=,| i\b)|"
     r"as an? (?:\w+[ -]){0,3}language model(?=,| i\b)|"
@@ -35,10 +48,14 @@ MACHINE = re.compile(
     r"my (?:knowledge|training) (?:cut-?off|data)\b)",
     re.I,
 )
+# Each of these is in what it stands before, and looked for first, as a string is found much sooner.
+OF_TEMPLATE_MARKS = ("<", "INST]", "{{", "{%")
+OF_MACHINE = (" ai", "-ai", "artificial intelligence", "language model", "my knowledge", "my training")
 GARBLED = re.compile(
     "[\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ud800-\udfff]"
     "|\u00e2\u20ac.|\u00c3[\u0080-\u00bf\u0192\u201a\u2020-\u2022]|\u00c2[\u00a0-\u00bf]"
 )
+READABLE = bytes(code for code in range(128) if not GARBLED.match(chr(code)))
 
 LINKS = ("http://", "https://", "www.", "#", "@")
 CLOSERS = "|*_~`\"'”’»›)]}>」』）】 \t"
@@ -86,22 +103,35 @@ class quality:
         text = record.text
         if not text.strip():
             return Measurement(0.0, {"worst": "empty"})
-        prose = CODE_BLOCK.sub(" ", text)
-        said = QUOTED.sub(" ", INLINE.sub(" ", prose))
-        loops, repeats = repetition(text, ROW.sub("", prose))
+        prose = CODE_BLOCK.sub(" ", text) if _fenced(text) else text
+        said = _said(prose)
+        loops, repeats = repetition(text, ROW.sub("", prose) if "|" in prose else prose)
         measures = {
             "loops": loops,
             "repeats": repeats,
             "finished": finished(text),
             "fences": fences(text),
-            "marks": 0.1 if TEMPLATE_MARKS.search(said) else 1.0,
+            "marks": marks(said),
             "leak": leak(record),
-            "voice": 0.3 if MACHINE.search(said) else 1.0,
+            "voice": voice(said),
             "letters": letters(text),
         }
         worst = min(measures, key=lambda name: measures[name])
         detail = {name: round(value, 4) for name, value in measures.items()}
         return Measurement(measures[worst], {"worst": worst if measures[worst] < 1 else None, **detail})
+
+
+def _fenced(text: str) -> bool:
+    return "```" in text or "~~~" in text
+
+
+def _said(prose: str) -> str:
+    """What the text says itself, without code in its lines and quotations."""
+    if "`" in prose:
+        prose = INLINE.sub(" ", prose)
+    if any(mark in prose for mark in ('"', "“", "«", ">")):
+        prose = QUOTED.sub(" ", prose)
+    return prose
 
 
 def repetition(text: str, prose: str) -> tuple[float, float]:
@@ -119,36 +149,76 @@ def _repeated(text: str) -> tuple[int, int, int]:
     """Characters of the text, how many of them are in loops, and how many in repeats, whatever the script."""
     import numpy as np
 
-    plain = " ".join(RULE.sub(" ", MARKER.sub("", text)).split())
+    plain = " ".join(RULE.sub(" ", MARKER.sub("\n", f"\n{text}")[1:]).split())
     if len(plain) < LONG:
         return len(plain), 0, 0
-    grams = np.frombuffer(plain.encode("utf-32-le", errors="surrogatepass"), "<u4").astype(np.uint64)
-    width = 1
-    while width < GRAM:  # hashes of 2, 4, 8, 16 characters
+    grams = _grams(plain)
+    # Sorted by gram and then by place, which is in the lowest bits.
+    bits = np.uint64(len(grams).bit_length())
+    grams <<= bits
+    grams |= np.arange(len(grams), dtype=np.uint64)
+    grams.sort()
+    same = np.flatnonzero((grams[1:] ^ grams[:-1]) >> bits == 0)
+    if not len(same):
+        return len(plain), 0, 0
+    places = (grams & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    again = places[same + 1]
+    distances = again - places[same]
+    if len(again) <= LONG - GRAM and distances.min() >= GRAM:  # neither long enough nor near enough to count
+        return len(plain), 0, 0
+    # How far back each gram was last seen, 0 if never. The first never was, and one that never was ends it.
+    back = np.zeros(len(grams) + 1, np.int64)
+    back[again] = distances
+
+    seen = back > 0
+    edges = np.flatnonzero(seen[1:] != seen[:-1])
+    lengths = edges[1::2] - edges[::2] + GRAM - 1
+    repeated = int(lengths[lengths >= LONG].sum())
+
+    steps = np.flatnonzero(back[1:] != back[:-1]) + 1
+    period = back[steps[:-1]]
+    reach = steps[1:] - steps[:-1] + GRAM - 1
+    loop = (period > 0) & (reach >= 2 * period)
+    return len(plain), min(len(plain), int((reach - period)[loop].sum())), min(len(plain), repeated)
+
+
+def _grams(plain: str) -> NDArray[np.uint64]:
+    """A hash of the 16 characters from each place on."""
+    import numpy as np
+
+    if plain.isascii():
+        size, data = 1, plain.encode()
+    else:
+        size, data = 4, plain.encode("utf-32-le", errors="surrogatepass")
+    width = 8 // size  # as many characters as a number holds: 8 or 2
+    grams = np.ndarray(len(plain) - width + 1, "<u8", data, strides=size)
+    while width < GRAM:  # hashes of 4, 8, 16 characters
         grams = (grams[:-width] * np.uint64(0x9E3779B97F4A7C15)) ^ (
             grams[width:] * np.uint64(0xC2B2AE3D27D4EB4F)
         )
         grams ^= grams >> np.uint64(29)
         width *= 2
-    order = np.argsort(grams, kind="stable")
-    same = grams[order[1:]] == grams[order[:-1]]
-    back = np.zeros(len(grams), np.int64)  # how far back each gram was last seen, 0 if never
-    back[order[1:][same]] = (order[1:] - order[:-1])[same]
+    return grams
 
-    edges = np.flatnonzero(np.diff(back > 0, prepend=False, append=False))
-    lengths = edges[1::2] - edges[::2] + GRAM - 1
-    repeated = int(lengths[lengths >= LONG].sum())
 
-    steps = np.flatnonzero(np.diff(back, prepend=-1))
-    period = back[steps]
-    reach = np.diff(steps, append=len(back)) + GRAM - 1
-    loop = (period > 0) & (reach >= 2 * period)
-    return len(plain), min(len(plain), int((reach - period)[loop].sum())), min(len(plain), repeated)
+def marks(said: str) -> float:
+    """0.1 where marks of a template are left."""
+    if any(mark in said for mark in OF_TEMPLATE_MARKS) and TEMPLATE_MARKS.search(said):
+        return 0.1
+    return 0.1 if "#" in said and TEMPLATE_HEADING.search(said) else 1.0
+
+
+def voice(said: str) -> float:
+    """0.3 where it speaks of itself as a language model."""
+    folded = _folded(said)
+    return 0.3 if any(part in folded for part in OF_MACHINE) and MACHINE.search(said) else 1.0
 
 
 def finished(text: str) -> float:
     """0.3 where the text seems to stop amid a sentence."""
-    lines = [line for line in CODE_BLOCK.sub("\n```\n", text).split("\n") if line.strip()]
+    if _fenced(text):
+        text = CODE_BLOCK.sub("\n```\n", text)
+    lines = [line for line in text.split("\n") if line.strip()]
     last = lines[-1].strip()
     bare = last.rstrip(CLOSERS)
     if bare != last or bare[-1] in ENDS or unicodedata.category(bare[-1]) in ("So", "Sk", "Cn"):
@@ -190,11 +260,14 @@ def leak(record: Record) -> float:
     """0.2 where an answer begins with the whole instruction, or has a sentence of the system message."""
     if not record.messages or record.text != record.answer:
         return 1.0
-    answer = _normal(record.text)
     instruction = _normal(record.instruction)
-    if instruction.count(" ") >= ECHO_WORDS - 1 and answer.startswith(instruction):
+    words = instruction.count(" ") + 1
+    if words >= ECHO_WORDS and _normal(record.text, words).startswith(instruction):
         return 0.2
     system = next((str(m.get("content")) for m in record.messages if m.get("role") == "system"), "")
+    if not system:
+        return 1.0
+    answer = _normal(record.text)
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", system):
         secret = _normal(sentence)
         if secret.count(" ") >= SECRET_WORDS - 1 and secret in answer and secret not in instruction:
@@ -204,17 +277,27 @@ def leak(record: Record) -> float:
 
 def letters(text: str) -> float:
     """How much of the text is readable."""
-    bare = "".join(text.split())
-    if len(bare) > 3 and all(map(_punctuation, set(bare))):
+    if all(char.isspace() or _punctuation(char) for char in text) and len("".join(text.split())) > 3:
         return 0.2
-    if text.isascii() and text.isprintable():
-        return 1.0
-    broken = sum(map(len, GARBLED.findall(text)))
+    if text.isascii():
+        broken = len(text.encode().translate(None, READABLE))
+    else:
+        broken = sum(map(len, GARBLED.findall(text)))
     return max(0.0, 1 - 20 * broken / len(text))
 
 
-def _normal(text: str) -> str:
-    return " ".join(text.lower().split())
+def _normal(text: str, words: int | None = None) -> str:
+    """In lower case and with single spaces, the whole text or so many words."""
+    if words is None:
+        return " ".join(text.lower().split())
+    return " ".join(text.split(None, words)[:words]).lower()
+
+
+def _folded(text: str) -> str:
+    """Lower case, letter for letter as re.IGNORECASE compares them."""
+    if text.isascii():
+        return text.lower()
+    return text.replace("İ", "i").lower().replace("ı", "i").replace("ſ", "s")
 
 
 @cache

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from synthgen import Measurement, Record, filter
 
@@ -165,67 +166,80 @@ ENGLISH = [
         r"(?:does not|do not|doesn't|don't|prohibits?|forbids?|prevents?)\b",
     ),
 ]
-# An apology, or a word about being a machine, and then an inability, in the same sentence.
+# An apology, or a word about being a machine, and then an inability, in the same sentence. Before them stands
+# a piece that every such inability has, as it is quickly looked for.
 OTHERS = [
     (
+        "ich",
         r"(?:es tut mir|tut mir|leider|entschuldig\w+|als (?:eine? )?(?:ki|künstliche|sprachmodell))\b",
         r"\b(?:ich (?:kann|darf|werde|bin|habe)|(?:kann|darf|werde|bin|habe) ich)\b[^.!?]{0,80}"
         r"\b(?:nicht|keine?n?)\b(?! kommen)",
     ),
     (
+        "je n",
         r"(?:désolée?|malheureusement|je regrette|en tant (?:que|qu'une?) (?:ia|intelligence|modèle))\b",
         r"\bje (?:ne |n')(?:peux|suis pas|dispose|ai pas|saurais|puis)\b",
     ),
     (
+        "no ",
         r"(?:lo siento|lo lamento|disculp\w+|perdón|lamentablemente|desafortunadamente|"
         r"como (?:una? )?(?:ia|inteligencia|modelo))\b",
         r"\bno (?:puedo|podré|tengo (?:acceso|la capacidad|información)|soy capaz|estoy capacitad)",
     ),
     (
+        "non ",
         r"(?:mi (?:di)?spiace|spiacente|purtroppo|come (?:ia|intelligenza|modello))\b",
         r"\bnon (?:posso|potrò|sono in grado|ho (?:accesso|la capacità))\b",
     ),
     (
+        "não ",
         r"(?:desculp\w+|sinto muito|lamento|infelizmente|como (?:uma? )?(?:ia|inteligência|modelo))\b",
         r"\bnão (?:posso|poderei|consigo|tenho (?:acesso|a capacidade)|sou capaz)\b",
     ),
     (
+        "ik",
         r"(?:het spijt me|sorry|helaas|als (?:ai|taalmodel))\b",
         r"\b(?:kan ik|ik kan|mag ik|ik mag|ik ben|ben ik)\b[^.!?]{0,60}\b(?:niet|geen)\b",
     ),
     (
+        "nie ",
         r"(?:przykro mi|przepraszam|niestety|jako (?:model|sztuczna|ai))\b",
         r"\bnie (?:mogę|jestem w stanie|mam (?:dostępu|możliwości))\b",
     ),
     (
+        "не ",
         r"(?:извините|простите|к сожалению|прошу прощения|мне жаль|как (?:ии|языковая модель))\b",
         r"\bне (?:могу|смогу|в состоянии|имею (?:доступа|возможности)|располагаю)\b",
     ),
     (
+        "",
         "(?:抱歉|对不起|對不起|很遗憾|很遺憾|作为(?:一个|一名)?(?:人工智能|ai|语言模型))",
         "(?:无法|無法|不能|没有办法|沒有辦法|不便)",
     ),
     (
+        "",
         "(?:申し訳|すみません|ごめんなさい|恐れ入り|残念ながら|aiとして|言語モデルとして)",
         "(?:できません|できかね|いたしかね|致しかね|お断り)",
     ),
-    ("(?:죄송|미안|유감|안타깝)", "(?:수 없|수는 없|못합니다|어렵습니다|불가능)"),
-    ("(?:آسف|عذرا|عذرًا|للأسف|أعتذر)", "(?:لا أستطيع|لا يمكنني|لن أتمكن|لا أملك)"),
+    ("", "(?:죄송|미안|유감|안타깝)", "(?:수 없|수는 없|못합니다|어렵습니다|불가능)"),
+    ("", "(?:آسف|عذرا|عذرًا|للأسف|أعتذر)", "(?:لا أستطيع|لا يمكنني|لن أتمكن|لا أملك)"),
 ]
-PATTERNS = [(value, re.compile(pattern, re.I)) for value, pattern in ENGLISH] + [
-    (1.0, re.compile(rf"[\w\s]{{0,20}}{sorry}[^.!?。！？]{{0,80}}?{cannot}", re.I))
-    for sorry, cannot in OTHERS
+PATTERNS = [(value, "", re.compile(pattern, re.I)) for value, pattern in ENGLISH] + [
+    (1.0, mark, re.compile(rf"[\w\s]{{0,20}}{sorry}[^.!?。！？]{{0,80}}?{cannot}", re.I))
+    for mark, sorry, cannot in OTHERS
 ]
-# Few sentences have any of these, and only those are looked at more closely.
+# Few sentences have any of these, and only those are looked at more closely. It is for folded sentences, and
+# each piece begins with a letter, as re skips to the next of these letters where it need not mind their case.
 HINT = re.compile(
-    r"can't|cannot|won't|don't|couldn't|\bnot\b|unable|declin|refuse|\bno\b|\black\b|impossible|"
-    r"inappropriate|unethical|\bmy \w+|nicht|kein|\bne\b|\bn'|non\b|não|niet|geen|nie\b|не\b|"
-    r"[无無不没沒]|ません|かね|断|없|못|어렵|불가|لا|لن",
-    re.I,
+    r"can't|cannot|won't|don't|couldn't|n(?<=\bn)ot\b|unable|declin|refuse|n(?<=\bn)o\b|l(?<=\bl)ack\b|"
+    r"impossible|inappropriate|unethical|m(?<=\bm)y \w|nicht|kein|n(?<=\bn)e\b|n(?<=\bn)'|non\b|não|niet|"
+    r"geen|nie\b|не\b|无|無|不|没|沒|ません|かね|断|없|못|어렵|불가|لا|لن"
 )
 
+# Begins with the set of signs that matches begin with, as re skips to the next of those.
 ASIDE = re.compile(
-    r'```.*?(?:```|\Z)|`[^`\n]*`|^>.*$|"[^"\n]{1,300}"|“[^“”\n]{1,300}”|«[^«»\n]{1,300}»',
+    r'[`">“«](?:(?<=`)``.*?(?:```|\Z)|(?<=`)[^`\n]*`|(?<=^>).*$|(?<=")[^"\n]{1,300}"|'
+    r"(?<=“)[^“”\n]{1,300}”|(?<=«)[^«»\n]{1,300}»)",
     re.MULTILINE | re.DOTALL,
 )
 WRAPPED = re.compile(r'"([^"]+)"\Z|“([^”]+)”\Z|«([^»]+)»\Z')
@@ -234,6 +248,9 @@ LETTER = re.compile(
 )
 LABEL = re.compile(r"^(?:assistant|ai|bot|chatbot|chatgpt|answer|response|a)\s*:\s*", re.I)
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？؟])\s*|\n+")
+WIDE_STOPS = "。！？؟"
+# Without wide stops the same, and quicker, as each match begins with a space.
+SPACED_SENTENCE_END = re.compile(r"\s(?:(?<=[.!?]\s)\s*|(?<=\n)\n*)")
 MARKUP = re.compile(r"^[\s*_#>\-–—•]+")
 
 
@@ -258,9 +275,10 @@ def refusal(record: Record) -> Measurement:
     message to send on that begins with an apology of its own.
     """
     for sentence in _opening(record.text):
-        if HINT.search(sentence):
-            for value, pattern in PATTERNS:
-                if found := pattern.match(sentence):
+        folded = _folded(sentence)
+        if HINT.search(folded):
+            for value, mark, pattern in PATTERNS:
+                if mark in folded and (found := pattern.match(sentence)):
                     return Measurement(value, {"phrase": found[0].encode(errors="replace").decode()})
     return Measurement(0.0)
 
@@ -274,5 +292,14 @@ def _opening(text: str) -> list[str]:
         return []
     text = text.replace("’", "'").replace("‘", "'")
     text = ASIDE.sub(" … ", text).strip()[:OPENING_CHARACTERS]
-    parts = (" ".join(MARKUP.sub("", part).split()) for part in SENTENCE_END.split(text))
-    return [LABEL.sub("", part, count=1) for part in parts if part][:OPENING_SENTENCES]
+    end = SENTENCE_END if any(stop in text for stop in WIDE_STOPS) else SPACED_SENTENCE_END
+    parts = (" ".join(MARKUP.sub("", part).split()) for part in end.split(text))
+    said = islice((part for part in parts if part), OPENING_SENTENCES)
+    return [LABEL.sub("", part, count=1) for part in said]
+
+
+def _folded(text: str) -> str:
+    """Lower case, letter for letter as re.IGNORECASE compares them."""
+    if text.isascii():
+        return text.lower()
+    return text.replace("İ", "i").lower().replace("ı", "i").replace("ſ", "s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from itertools import chain
 
 from synthgen import Measurement, Record, abstain, filter
 
@@ -43,8 +43,15 @@ NAME_OR_SAYING = re.compile(
     r"\b[Ss]hut(?=(?:ting)? (?:down|off|the|it)\b)"
 )
 CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)|`[^`\n]*`|https?://\S+", re.MULTILINE | re.DOTALL)
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-WORD = re.compile(r"\b\w\w+\b")
+CODE_MARKS = ("`", "~~~", "://")
+# A stop and spaces, or line breaks. Begins with a set of signs, as re skips to the next of those.
+SENTENCE_END = re.compile(r"[.!?\n](?:(?<=\n)\n*|(?<!\n)\s+)")
+WORD = re.compile(r"\w\w+")
+# ASCII text in lower case, with a space for all that is in no word.
+IN_WORDS = "".join(char.lower() if WORD.match(char * 2) else " " for char in map(chr, range(128)))
+
+# In place of the number of a word: says nothing of a text, is not known to the model, is of one letter.
+WEIGHTLESS, UNKNOWN, NO_WORD = -1, -2, -3
 
 
 @filter(max=0.8)
@@ -69,20 +76,22 @@ class toxicity:
 
     def measure_batch(self, records: Sequence[Record]) -> list[Measurement]:
         """The probability for each record, all sentences judged at once."""
-        known, judge = _model()
+        numbers, judge = _model()
         pieces: list[tuple[int, str]] = []
-        plain: list[str] = []
+        bags: list[list[int]] = []
         foreign = [False] * len(records)
         for index, record in enumerate(records):
             for sentence in _sentences(record.text):
-                words = WORD.findall(sentence.lower())
-                if sum(map(known.__contains__, words)) >= KNOWN_SHARE * len(words):
+                words = _words(sentence)
+                bag = list(map(numbers.__getitem__, words))
+                count = len(bag) - bag.count(NO_WORD)
+                if count - bag.count(UNKNOWN) >= KNOWN_SHARE * count:
                     pieces.append((index, sentence))
-                    plain.append(_plain(sentence, words))
+                    bags.append(_telling(sentence, words, bag, numbers))
                 else:
                     foreign[index] = True
         worst: dict[int, tuple[float, str]] = {}
-        for (index, sentence), p in zip(pieces, judge(plain), strict=True):
+        for (index, sentence), p in zip(pieces, judge(bags), strict=True):
             if index not in worst or p > worst[index][0]:
                 worst[index] = (p, sentence)
         results = []
@@ -101,7 +110,9 @@ class toxicity:
 def _sentences(text: str) -> list[str]:
     """Sentences and lines, very short ones joined to the next: alone, one odd word would be all of them."""
     found, short = [], ""
-    for part in SENTENCE_END.split(CODE.sub(" ", text)):
+    if any(mark in text for mark in CODE_MARKS):
+        text = CODE.sub(" ", text)
+    for part in _parts(text):
         sentence = f"{short} {part}".strip()
         if sentence.count(" ") < FEW_WORDS - 1:
             short = sentence
@@ -111,28 +122,70 @@ def _sentences(text: str) -> list[str]:
     return [*found, short] if short else found
 
 
-def _plain(sentence: str, words: list[str]) -> str:
-    """The sentence without the words that say nothing of it."""
-    if NAME_OR_SAYING.search(sentence):
-        words = WORD.findall(NAME_OR_SAYING.sub("", sentence).lower())
-    senseless = MISTAKEN
-    if not AMBIGUOUS.isdisjoint(words) and not AIMED.search(sentence):
-        senseless = MISTAKEN | AMBIGUOUS
-    if senseless.isdisjoint(words):
-        return " ".join(words)
-    return " ".join(word for word in words if word not in senseless)
+def _parts(text: str) -> list[str]:
+    parts, start = [], 0
+    for end in SENTENCE_END.finditer(text):
+        stop = end.start()
+        parts.append(text[start : stop if text[stop] == "\n" else stop + 1])
+        start = end.end()
+    return [*parts, text[start:]]
+
+
+def _words(text: str) -> list[str]:
+    """The words in lower case, and perhaps single letters and digits."""
+    return text.translate(IN_WORDS).split() if text.isascii() else WORD.findall(text.lower())
+
+
+class _Numbers(dict[str, int]):
+    """The number of each word, which is its column in what the model reads."""
+
+    def __missing__(self, word: str) -> int:
+        return UNKNOWN
+
+
+def _telling(sentence: str, words: list[str], bag: list[int], numbers: _Numbers) -> list[int]:
+    """The numbers of the words, without those that say nothing in this sentence."""
+    named = "Dick" in sentence or "stupid" in sentence or "hut" in sentence
+    if named and NAME_OR_SAYING.search(sentence):
+        words = _words(NAME_OR_SAYING.sub("", sentence))
+        bag = [numbers[word] for word in words]
+    if AMBIGUOUS.isdisjoint(words) or AIMED.search(sentence):
+        return bag
+    return [number for word, number in zip(words, bag, strict=True) if word not in AMBIGUOUS]
 
 
 @cache
-def _model() -> tuple[frozenset[str], Callable[[list[str]], list[float]]]:
+def _model() -> tuple[_Numbers, Callable[[list[list[int]]], list[float]]]:
+    """The numbers of the words that the model knows, and what judges bags of them.
+
+    It does what the model's own `predict_proba(vectorizer.transform(...))` does with a sentence, several
+    times quicker, since the words are at hand and are not looked over again.
+    """
+    import numpy as np
     from profanity_check.profanity_check import model, vectorizer
+    from scipy.sparse import csr_array
+    from scipy.special import expit
 
-    known = frozenset(vectorizer.vocabulary_) | frozenset(vectorizer.get_stop_words())
+    vocabulary = vectorizer.vocabulary_
+    numbers = _Numbers(vocabulary)
+    numbers.update(dict.fromkeys(vectorizer.get_stop_words() | (MISTAKEN & vocabulary.keys()), WEIGHTLESS))
+    numbers.update(dict.fromkeys(IN_WORDS, NO_WORD))
+    parts = model.calibrated_classifiers_
+    weights = np.vstack([part.estimator.coef_ for part in parts]).T.copy()
+    intercepts = np.concatenate([part.estimator.intercept_ for part in parts])
+    slopes = np.array([part.calibrators[0].a_ for part in parts])
+    offsets = np.array([part.calibrators[0].b_ for part in parts])
 
-    def judge(sentences: list[str]) -> list[float]:
-        if not sentences:
-            return []
-        probabilities: Any = model.predict_proba(vectorizer.transform(sentences))
-        return [float(p) for p in probabilities[:, 1]]
+    def judge(bags: list[list[int]]) -> list[float]:
+        columns = np.fromiter(chain.from_iterable(bags), np.int32)
+        rows = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
+        columns, rows = columns[columns >= 0], rows[columns >= 0]
+        table = csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(bags), len(vocabulary)))
+        rows = np.repeat(np.arange(len(bags)), np.diff(table.indptr))  # each word once from here on
+        table.data *= vectorizer.idf_[table.indices]
+        table.data /= np.sqrt(np.bincount(rows, table.data**2))[rows]
+        each = expit(-(slopes * (table @ weights + intercepts) + offsets))
+        probabilities: list[float] = (each.sum(axis=1) / len(parts)).tolist()
+        return probabilities
 
-    return known, judge
+    return numbers, judge

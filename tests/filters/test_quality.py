@@ -1,4 +1,5 @@
 # ruff: noqa: RUF001 - text in many scripts
+import itertools
 import random
 import time
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.filters.quality import quality
+from synthgen.filters.quality import GRAM, LONG, _repeated, quality
 from synthgen.measure import Measurement
 from synthgen.record import Record
 
@@ -162,6 +163,36 @@ def test_loops_and_repeats_are_shares_of_the_text() -> None:
     twice_and_a_half = measured(rest + " " + sentence * 2 + sentence[:40]).detail
     assert twice_and_a_half is not None
     assert twice_and_a_half["loops"] == 1.0
+
+
+def slowly_repeated(text: str) -> tuple[int, int, int]:
+    """What `_repeated` gives, a character at a time. For texts without markers and rules."""
+    plain = " ".join(text.split())
+    if len(plain) < LONG:
+        return len(plain), 0, 0
+    last: dict[str, int] = {}
+    back = []
+    for place in range(len(plain) - GRAM + 1):
+        gram = plain[place : place + GRAM]
+        back.append(place - last.get(gram, place))
+        last[gram] = place
+    looped = repeated = 0
+    for _, run in itertools.groupby(back, key=bool):
+        distances = list(run)
+        if distances[0]:
+            reach = len(distances) + GRAM - 1
+            repeated += reach if reach >= LONG else 0
+    for distance, run in itertools.groupby(back):
+        reach = len(list(run)) + GRAM - 1
+        looped += reach - distance if 0 < 2 * distance <= reach else 0
+    return len(plain), min(len(plain), looped), min(len(plain), repeated)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(alphabet="abcdefgé ", max_size=25), min_size=1, max_size=4), st.randoms())
+def test_repeats_are_counted_as_one_would_by_hand(parts: list[str], dice: random.Random) -> None:
+    text = "".join(dice.choice(parts) * dice.choice([1, 1, 2, 5]) for _ in range(dice.randrange(20)))
+    assert _repeated(text) == slowly_repeated(text)
 
 
 def test_code_and_tables_may_repeat_themselves_twice_as_much() -> None:

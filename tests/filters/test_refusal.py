@@ -1,11 +1,12 @@
 # ruff: noqa: RUF001 - text in many scripts
+import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.filters.refusal import refusal
+from synthgen.filters.refusal import _folded, refusal
 from synthgen.measure import Measurement
 from synthgen.record import Record
 
@@ -105,6 +106,19 @@ Desafortunadamente, el aceite no se mezcla con el agua.
 @pytest.mark.parametrize("text", REFUSES)
 def test_refuses(text: str) -> None:
     assert measured(text).value == 1.0
+
+
+@pytest.mark.parametrize("text", REFUSES)
+def test_refuses_in_capitals(text: str) -> None:
+    assert measured(text.upper()).value == 1.0
+
+
+def test_letters_of_any_case_are_what_regular_expressions_take_them_for() -> None:
+    text = "".join(map(chr, range(0x110000)))
+    folded = _folded(text)
+    for letter in "abcdefghijklmnopqrstuvwxyzãне":
+        places = {found.start() for found in re.finditer(letter, text, re.IGNORECASE)}
+        assert places == {place for place, char in enumerate(folded) if char == letter}, letter
 
 
 @pytest.mark.parametrize("text", ANSWERS)

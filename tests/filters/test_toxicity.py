@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.filters.toxicity import toxicity
+from synthgen.filters.toxicity import MISTAKEN, toxicity
 from synthgen.measure import Measurement
 from synthgen.record import Record
 
@@ -117,3 +117,23 @@ def test_measurements_do_not_depend_on_the_batch() -> None:
 def test_any_text_is_measured(text: str) -> None:
     value = measured(text)[0].value
     assert value is None or 0 <= value <= 1
+
+
+def test_the_model_is_asked_in_short_and_answers_the_same() -> None:
+    from profanity_check.profanity_check import model, vectorizer
+
+    from synthgen.filters.toxicity import _model, _words
+
+    sentences = [
+        *lines("toxic.txt"),
+        *lines("harmless.txt"),
+        "you you YOU are a Fool, a fool",
+        "of the",
+        "q x 1",
+        "",
+    ]
+    numbers, judge = _model()
+    found = judge([[numbers[word] for word in _words(sentence)] for sentence in sentences])
+    mistaken = [" ".join(w for w in _words(s) if w not in MISTAKEN) for s in sentences]
+    assert found == pytest.approx(model.predict_proba(vectorizer.transform(mistaken))[:, 1], rel=1e-12)
+    assert judge([]) == []

@@ -52,3 +52,8 @@ def test_texts_put_side_by_side_have_as_many_words_as_both(one: str, other: str)
 def test_bounds_come_from_the_recipe() -> None:
     assert (words.min, words.max) == (None, None)
     assert words.parameters == {}
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127), max_size=200))
+def test_ascii_text_is_counted_as_any_other(text: str) -> None:
+    assert count(text) + 1 == count(f"{text} é")
