@@ -20,6 +20,7 @@ from typing import IO, Any, Protocol
 import orjson
 
 from synthgen.chain import ChainFilter, Measured, Measuring
+from synthgen.collecting import collect_less
 from synthgen.errors import RunError, SynthgenError
 from synthgen.filter_files import find_filter
 from synthgen.measure import Measurement
@@ -202,6 +203,7 @@ def main() -> None:
         found = find_filter(item["name"], project)
         assert found is not None
         chain.append(ChainFilter.of_recipe(found, FilterUse(**item["use"])))
+    collect_less()
     measuring: Measuring | None = None
     while (data := _receive(requests)) is not None:
         batch = orjson.loads(data)

@@ -82,6 +82,7 @@ def run(
     """Generate and curate; goes on with what the run directory holds."""
     from synthgen import api
     from synthgen.cli.progress import ProgressLine
+    from synthgen.collecting import collect_less
     from synthgen.driver import cancel_on
 
     with results_only():
@@ -90,6 +91,7 @@ def run(
         )
     for notice in loaded.notices:
         note(f"note: {notice}")
+    collect_less()
     cancel = threading.Event()
     line = ProgressLine()
     stops = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
