@@ -82,13 +82,19 @@ def locate(
     A hub id is `org/name`, or `org/name/file.gguf` for one file. What is not there yet is fetched, and
     `notify` told so. Raises EngineUnreachable for a model that cannot be had.
     """
+    check_name(spec, base)
     if spec in ALIASES:
         return pull(spec, notify=notify)
     path = (base or Path()) / Path(spec).expanduser()
-    if path.exists():
-        return _local(spec, path)
+    return _local(spec, path) if path.exists() else _from_hub(spec, revision, notify)
+
+
+def check_name(spec: str, base: Path | None = None) -> None:
+    """Raises EngineUnreachable for what is neither an alias nor a path that is there nor a hub's id."""
+    if spec in ALIASES or ((base or Path()) / Path(spec).expanduser()).exists():
+        return
     if re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w./-]+\.gguf)?", spec) and not spec.startswith("."):
-        return _from_hub(spec, revision, notify)
+        return
     near = difflib.get_close_matches(spec.lower(), ALIASES, n=1, cutoff=0.4)
     raise EngineUnreachable(
         f"there is no model {spec!r}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.cli.options import (
@@ -49,6 +50,22 @@ def validate(
         _show(loaded, plan)
 
 
+def _models_that_are_not(loaded: Loaded) -> list[str]:
+    from synthgen.errors import EngineUnreachable
+    from synthgen.models import check_name
+
+    found = []
+    for name in sorted({step.model for step in loaded.steps}):
+        model = loaded.models[name]
+        base = Path.cwd() if (Path.cwd() / model.id).exists() else loaded.project.root
+        if model.engine != "openai" and not model.base_url:
+            try:
+                check_name(model.id, base)
+            except EngineUnreachable as error:
+                found.append(f"it could not run: {error}")
+    return found
+
+
 def describe_plan(loaded: Loaded) -> dict[str, Any]:
     """What the recipe would do: tasks, requests, tokens at most and about, first prompt, filters."""
     from synthgen.curate import describe
@@ -60,6 +77,7 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
     notices = list(loaded.notices)
     if tried.failed:
         notices.append(f"{tried.failed} of the first tasks do not render; they would fail")
+    notices += _models_that_are_not(loaded)
     most = loaded.plan.limit or 0
     shown = recipe.target if recipe.target is not None else most
     return {

@@ -349,6 +349,10 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _reason(error: Exception) -> str:
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
+        return error.os_error.strerror
     return str(error) or type(error).__name__
 
 

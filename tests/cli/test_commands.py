@@ -225,6 +225,18 @@ def test_validate_lists_what_would_be_done(tmp_path: Path, command: Command) -> 
     assert not (tmp_path / "runs").exists()
 
 
+def test_validate_says_that_a_model_is_not_there(tmp_path: Path, command: Command) -> None:
+    project(tmp_path, recipe(model="smollm-135"))
+    ended = command("validate", "recipes/a.yaml", "--json")
+    assert ended.code == 0
+    [said] = ended.json["notices"]
+    assert "there is no model 'smollm-135'" in said
+    assert "smollm2-135m" in said
+    for there in ("smollm2-135m", "org/name", {"engine": "openai", "id": "x", "base_url": "http://h/v1"}):
+        project(tmp_path, recipe(model=there))
+        assert command("validate", "recipes/a.yaml", "--json").json["notices"] == []
+
+
 def test_validate_finds_prompts_that_do_not_render(tmp_path: Path, command: Command) -> None:
     steps = [{"answer": {"prompt": {"user": "{{ doc.title }}"}}}]
     project(tmp_path, recipe(steps=steps))
