@@ -8,6 +8,7 @@ import time
 from synthgen.driver import Progress
 
 EVERY = 10.0
+ENOUGH = 3.0  # seconds, before which nothing is foretold
 
 
 class ProgressLine:
@@ -19,6 +20,9 @@ class ProgressLine:
         self._first_token: float | None = None
         self._shown = 0.0
         self._stage = ""
+        self._start: tuple[float, int] | None = (
+            None  # when this session was first heard of, and how far it was
+        )
 
     def __call__(self, progress: Progress) -> None:
         """Show it, if it is time."""
@@ -59,8 +63,24 @@ class ProgressLine:
             parts.append(f"{progress.reused:,} answers reused")
         if self._first_token is not None and now > self._first_token + 1:
             parts.append(f"{progress.output_tokens / (now - self._first_token):,.0f} tokens/s")
-        parts.append(f"{progress.in_flight} in flight · {now - self._began:.0f} s")
+        parts.append(
+            f"{progress.in_flight} in flight · {_time(now - self._began)}{self._left(progress, now)}"
+        )
         return " · ".join(parts)
+
+    def _left(self, progress: Progress, now: float) -> str:
+        """How long it will go on, from how fast it was in this session."""
+        judged = progress.kept + progress.dropped + progress.failed
+        if self._start is None:
+            self._start = (now, judged)
+        seconds, done = now - self._start[0], judged - self._start[1]
+        if seconds < ENOUGH or not done:
+            return ""
+        if progress.target is not None:
+            left = (progress.target - progress.kept) * judged / max(progress.kept, 1)
+        else:
+            left = (progress.planned or judged) - judged
+        return f", about {_time(left * seconds / done)} left"
 
     @staticmethod
     def _worst(progress: Progress) -> str:
@@ -69,3 +89,13 @@ class ProgressLine:
             return ""
         most = sorted(drops.items(), key=lambda item: -item[1])[:3]
         return " (" + ", ".join(f"{name} {count:,}" for name, count in most) + ")"
+
+
+def _time(seconds: float) -> str:
+    """`12 s`, `3 min 5 s`, `2 h 40 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
