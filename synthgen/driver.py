@@ -273,6 +273,7 @@ class Driver:
         """Judge every branch; gives what stopped it early: `interrupted`, `failures` or `seconds`."""
         if self._too_many_failures(curation):
             return "failures"
+        self._look_ahead(generation, curation)
         judging = asyncio.create_task(self._judge(generation, curation))
         flushing = asyncio.create_task(journal.keep_flushing())
         stopped, stopped_at = None, 0.0
