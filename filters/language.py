@@ -84,7 +84,10 @@ NOISE = re.compile(
 SPANNING = ("`", "~~~", "$", "\\", "<")
 CODE_WORD = re.compile(r"([^!-~])[!-\"%-'*-.:-;?A-Z`a-z]*+[#$()/0-9<=>@\[\\\]^_{|}~][!-~]*+")
 OTHER_WORD = re.compile(r"www\.[!-~]+|\b[a-z]++[A-Z][A-Za-z]*")
-HUMP = re.compile(r"[A-Z](?<=[a-z][A-Z])")
+# A capital in a word, which may be camelCase, but not as in GitHub or JavaScript.
+HUMP = re.compile(
+    r"[A-Z](?<=[a-z][A-Z])" + "".join(rf"(?<![A-Z][a-z]{{{letters}}}[A-Z])" for letters in range(1, 10))
+)
 
 FOREIGN = re.compile(r"[^\x00-\x7f]+")
 NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
