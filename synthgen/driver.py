@@ -283,7 +283,6 @@ class Driver:
                 if flushing.done():
                     flushing.result()
                 generation.watch()
-                self._look_ahead(generation, curation)
                 self._report("starting" if generation.starting else "generating", generation, curation)
                 if stopped is None and (stopped := self._stops(curation)) is not None:
                     stopped_at = time.monotonic()
@@ -319,6 +318,7 @@ class Driver:
             aclosing(curation.judge(branches)) as all_judged,
         ):
             async for judged in all_judged:
+                self._look_ahead(generation, curation)
                 if self._on_record is not None:
                     self._on_record(judged)
 
@@ -333,7 +333,7 @@ class Driver:
         if spent > 0:
             shares.append(counts.judged / spent - counts.judged)
         if shares:
-            generation.look_ahead = int(max(0, min(shares)) * 1.2) + 1
+            generation.go_up_to(counts.judged + int(max(0, min(shares)) * 1.2) + 1)
 
     def _all_judged(self, curation: Curation) -> bool:
         return curation.ended or curation.counts.judged == self._loaded.plan.limit

@@ -87,13 +87,14 @@ class Generation:
     ) -> None:
         """Begin with task number `start`, after earlier ones that spent so much."""
         self.tally = Tally()
-        self.look_ahead: int | None = None
         self._loaded = loaded
         self._journal = journal
         self._start = start
         self._spent = replace(spent) if spent is not None else Spent()
         self._others = others
         self._stopped = False
+        self._up_to: int | None = None
+        self._moved = asyncio.Event()
         kept = {id(engine): Supervisor(engine, patience or Patience(), note) for engine in engines.values()}
         self.engines = list(kept.values())
         self._steps = [
@@ -137,11 +138,16 @@ class Generation:
     def stop(self) -> None:
         """Ask nothing more; what is in flight goes on, and its answers are kept."""
         self._stopped = True
+        self._moved.set()
+
+    def go_up_to(self, task: int) -> None:
+        """Begin no task with this number or a higher one, until told otherwise."""
+        self._up_to = task
+        self._moved.set()
 
     @property
     def _window(self) -> int:
-        most = max((engine.engine.slots for engine in self.engines), default=64) * WINDOW
-        return most if self.look_ahead is None else max(1, min(most, self.look_ahead))
+        return max((engine.engine.slots for engine in self.engines), default=64) * WINDOW
 
     async def branches(self) -> AsyncGenerator[Branch, None]:
         """Every branch, in task order whatever order they finish in.
@@ -151,10 +157,16 @@ class Generation:
         tasks = self._loaded.plan.tasks(self._start)
         budget = self._loaded.recipe.budget
         running: deque[asyncio.Task[Branch]] = deque()
-        exhausted = False
+        exhausted, begun = False, self._start
         try:
             while True:
-                while not exhausted and not self._stopped and len(running) < self._window:
+                self._moved.clear()
+                while (
+                    not exhausted
+                    and not self._stopped
+                    and len(running) < self._window
+                    and (self._up_to is None or begun < self._up_to)
+                ):
                     if self._spent.exhausts(budget):
                         # Every task begun is finished, so that in task order the budget is spent too.
                         exhausted = True
@@ -165,8 +177,12 @@ class Generation:
                         exhausted = True
                         break
                     running.append(asyncio.create_task(self._branch(task)))
+                    begun += 1
                 if not running:
-                    return
+                    if exhausted or self._stopped:
+                        return
+                    await self._moved.wait()
+                    continue
                 try:
                     branch = await running[0]
                 except Stopped:

@@ -190,9 +190,19 @@ def test_look_ahead_can_be_narrowed(tmp_path: Path) -> None:
     ahead: list[int] = []
     with journal_in(tmp_path / "run") as journal:
         generation = Generation(given, {"": engine}, journal)
-        generation.look_ahead = 3
-        asyncio.run(collect(generation, lambda branch: ahead.append(len(engine.asked) - branch.task)))
-    assert max(ahead) <= 3
+        generation.go_up_to(3)
+
+        def watch(branch: Branch) -> None:
+            ahead.append(len(engine.asked) - branch.task)
+            if branch.task == 2:
+                asyncio.get_running_loop().call_later(0.01, generation.go_up_to, 20)
+            elif branch.task > 2:
+                generation.go_up_to(branch.task + 3)
+
+        found = asyncio.run(collect(generation, watch))
+    assert len(found) == 50
+    assert ahead[:3] == [3, 2, 1]
+    assert max(ahead) <= 20 - 3
 
 
 def test_retryable_errors_are_ridden_out(tmp_path: Path) -> None:
