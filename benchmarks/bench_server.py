@@ -8,7 +8,8 @@ its journal, its keys and all default filters on. Two runs of different size giv
 start-up. Rounds are interleaved and the median is taken, since a machine's speed drifts. Only ratios travel.
 
 With --peers (all, or those named) the same rounds run synthgen with its record-level filters alone and with
-none too, and other tools: each in an environment of its own under .bench/, or where SYNTHGEN_BENCH_CACHE says, made on first use from
+none too, and other tools: each in an environment of its own under .bench/, or where SYNTHGEN_BENCH_CACHE
+says, made on first use from
 `peers/<name>.txt`, and through `peers/run_<name>.py`, which writes a dataset as the tool's users would and
 fails unless every row has an answer. Their caches and checkpoints are as by default, and empty; their
 telemetry is off. What each has switched on stands under the table. The first two of --rows, by default 500
@@ -316,7 +317,8 @@ def show_peers(tools: list[Tool], times: dict[tuple[str, int], list[Timed]]) -> 
     print(
         "\nrows: the two sizes, whose difference gives rows/s beyond start-up; of aiohttp: its rows/s by"
         "\naiohttp's; synthgen, by record: synthgen's rows/s, with all default filters and with those of a"
-        "\nrecord, by its own; MiB: the peak of the largest process. No peer filters anything here. Switched on:"
+        "\nrecord, by its own; MiB: the peak of the largest process. No peer filters anything here."
+        "\nSwitched on:"
     )
     for tool in tools:
         print(f"  {tool.name}: {tool.about}")
