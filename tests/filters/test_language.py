@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.filters.language import KNOWN, NOISE, _fasttext, _without_noise, language
+from synthgen.filters.language import (
+    KNOWN,
+    LONG,
+    NOISE,
+    PIECE,
+    PIECES,
+    _fasttext,
+    _sample,
+    _without_noise,
+    language,
+)
 from synthgen.measure import Measurement
 from synthgen.record import Record
 
@@ -255,3 +265,24 @@ print([found.value for found in measured])
         for seed in "123"
     }
     assert len(said) == 1
+
+
+def test_a_long_text_is_judged_by_pieces_from_all_of_it() -> None:
+    long = {code: f"{SENTENCES[code]} " * 40 for code in ("en", "fr", "ja", "th")}
+    for code, text in long.items():
+        assert _sample(text.strip()) != text.strip()
+        assert len(_sample(text.strip())) <= PIECES * (PIECE + 1)
+        assert value(text, code) > 0.9
+    both = long["en"] + long["fr"]
+    assert value(both, "en") > 0.1 < value(both, "fr")
+    assert value(long["fr"] + SENTENCES["en"], "en") < 0.3
+
+
+def test_pieces_are_whole_words_and_keep_both_ends() -> None:
+    words = [f"word{number:03d}" for number in range(300)]
+    sampled = _sample(" ".join(words)).split()
+    assert set(sampled) <= set(words)
+    assert (sampled[0], sampled[-1]) == (words[0], words[-1])
+    assert sampled == sorted(sampled)
+    short = "x" * LONG
+    assert _sample(short) == short
