@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen import __version__
-from synthgen.curate import Counts, Curation, Judged
+from synthgen.curate import Counts, Curation, Judged, describe
 from synthgen.engines.base import Engine
 from synthgen.errors import RunError
 from synthgen.export.dataset import write_failures, write_version
@@ -200,7 +200,8 @@ class Driver:
             journal.forget_failures()
         else:
             begun = journal.unfinished_version("run", fingerprint(self._locked))
-        version = begun[0] if begun else journal.begin_version("run", fingerprint(self._locked))
+        chain = [describe(link) for link in self._loaded.chain]
+        version = begun[0] if begun else journal.begin_version("run", fingerprint(self._locked), chain)
         counts = Counts.of_json(begun[1]) if begun else None
         cut: Mapping[str, Any] | None = begun[1]["cut"] if begun else None
         self._seconds_before = begun[1]["seconds"] if begun else 0.0

@@ -66,10 +66,10 @@ CREATE TABLE filters (
 CREATE TABLE contents (
     sha256 BLOB PRIMARY KEY, body BLOB NOT NULL, measured TEXT NOT NULL);
 -- progress: how far it is, changed in the transactions that records are stored in
--- cut: where a budget that depends on the clock ended it
+-- cut: where a budget that depends on the clock ended it; chain: its filters, with their bounds
 CREATE TABLE versions (
     version INTEGER PRIMARY KEY, command TEXT NOT NULL, fingerprint TEXT NOT NULL, started TEXT NOT NULL,
-    finished TEXT, summary TEXT, progress TEXT, cut TEXT);
+    finished TEXT, summary TEXT, progress TEXT, cut TEXT, chain TEXT);
 CREATE TABLE records (
     version INTEGER NOT NULL, task INTEGER NOT NULL, branch TEXT NOT NULL, id TEXT NOT NULL,
     content BLOB, state TEXT NOT NULL CHECK (state IN ('kept', 'dropped', 'failed')),
@@ -89,6 +89,7 @@ ALTER TABLE completions ADD COLUMN source TEXT;
 ALTER TABLE set_aside ADD COLUMN source TEXT;
 ALTER TABLE versions ADD COLUMN progress TEXT;
 ALTER TABLE versions ADD COLUMN cut TEXT;
+ALTER TABLE versions ADD COLUMN chain TEXT;
 """
 }
 
@@ -251,8 +252,8 @@ class Journal:
         )
         self._waiting.append((_RECORD, values))
 
-    def begin_version(self, command: str, fingerprint: str) -> int:
-        """Begin a version; one that was begun and never finished is begun anew."""
+    def begin_version(self, command: str, fingerprint: str, chain: Sequence[Mapping[str, Any]] = ()) -> int:
+        """Begin a version, with its filters; one that was begun and never finished is begun anew."""
         with self._writing():
             last = self._write.execute(
                 "SELECT version, finished FROM versions ORDER BY version DESC LIMIT 1"
@@ -262,8 +263,8 @@ class Journal:
                 self._write.execute("DELETE FROM versions WHERE version = ?", (last[0],))
             version = 1 + (self._write.execute("SELECT max(version) FROM versions").fetchone()[0] or 0)
             self._write.execute(
-                "INSERT INTO versions (version, command, fingerprint, started) VALUES (?, ?, ?, ?)",
-                (version, command, fingerprint, _now()),
+                "INSERT INTO versions (version, command, fingerprint, started, chain) VALUES (?, ?, ?, ?, ?)",
+                (version, command, fingerprint, _now(), orjson.dumps(chain).decode()),
             )
         return version
 

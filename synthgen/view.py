@@ -95,12 +95,23 @@ class RunView:
         row = self._one("SELECT max(version) FROM records")
         return row[0] or 0
 
-    def records(self, state: str | None, limit: int) -> Iterator[dict[str, Any]]:
+    def chain(self) -> list[dict[str, Any]]:
+        """The filters of the version that is shown, in order, each with its bound."""
+        row = self._one("SELECT chain FROM versions WHERE version = ?", (self._version(),))
+        return list(orjson.loads(row[0])) if row and row[0] else []
+
+    def verdicts(self) -> Iterator[dict[str, Any]]:
+        """What was measured of each record, by filter, with its verdict."""
+        query = "SELECT verdicts FROM records WHERE version = ?"
+        for (verdicts,) in self._journal.execute(query, (self._version(),)):
+            yield orjson.loads(verdicts)
+
+    def records(self, state: str | None, limit: int | None) -> Iterator[dict[str, Any]]:
         """The first records in task order, of one state or of all."""
         chosen = "" if state is None else "AND r.state = ?"
         of_state = () if state is None else (state,)
         query = f"{_RECORD} WHERE r.version = ? {chosen} ORDER BY r.task, r.branch LIMIT ?"
-        for row in self._journal.execute(query, (self._version(), *of_state, limit)):
+        for row in self._journal.execute(query, (self._version(), *of_state, -1 if limit is None else limit)):
             yield _record(row)
 
     def record(self, id: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from synthgen.cli import filters, init, models, preview, run, show, status, validate
+from synthgen.cli import filters, init, models, preview, run, show, stats, status, validate
 from synthgen.cli.options import version_callback
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("preview")(preview.preview)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("show")(show.show)
+app.command("stats")(stats.stats)
 app.add_typer(filters.app, name="filters")
 app.add_typer(models.app, name="models")
 
