@@ -47,7 +47,7 @@ def test_distributions(directory: Path) -> None:
     assert sum(each["count"] for each in words["histogram"]) == 8
     assert [each["count"] for each in words["histogram"] if each["count"]] == [1, 2, 1, 1, 1, 1, 1]
     assert words["histogram"][-1]["to"] == pytest.approx(21)
-    assert (odd["measured"], odd["abstained"], odd["outside"], odd["action"]) == (6, 2, 2, "flag")
+    assert (odd["measured"], odd["abstained"], odd["outside"], odd["action"]) == (5, 3, 2, "flag")
 
 
 def test_labels(directory: Path, tmp_path: Path) -> None:
