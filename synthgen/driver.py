@@ -297,6 +297,8 @@ class Driver:
             for task in (judging, flushing):
                 task.cancel()
             await asyncio.gather(judging, flushing, return_exceptions=True)
+        if not flushing.cancelled():
+            flushing.result()  # what was judged last is not stored
         if self._too_many_failures(curation):
             return "failures"
         return None if self._all_judged(curation) else stopped
