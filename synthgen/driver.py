@@ -20,6 +20,7 @@ from synthgen.curate import Counts, Curation, Judged, describe
 from synthgen.engines.base import Engine
 from synthgen.errors import RunError
 from synthgen.export.dataset import write_failures, write_version
+from synthgen.export.durable import recover
 from synthgen.generate import Generation
 from synthgen.journal import Journal, open_journal
 from synthgen.loading import Loaded
@@ -139,6 +140,7 @@ class Driver:
         journal = open_journal(self._directory, self._loaded.recipe.name)
         outcome = "failed"
         try:
+            recover(self._directory)
             finished = self._nothing_to_do(journal)
             if finished is not None:
                 outcome = finished.outcome
@@ -296,6 +298,8 @@ class Driver:
             for task in (judging, flushing):
                 task.cancel()
             await asyncio.gather(judging, flushing, return_exceptions=True)
+        if not flushing.cancelled():
+            flushing.result()  # what was judged last is not stored
         if self._too_many_failures(curation):
             return "failures"
         return None if self._all_judged(curation) else stopped

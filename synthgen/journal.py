@@ -368,8 +368,10 @@ class Journal:
             await self._room.wait()
 
     async def keep_flushing(self) -> None:
-        """Commit what waits, four times a second or as soon as much does, until cancelled."""
-        loop = asyncio.get_running_loop()
+        """Commit what waits, four times a second or as soon as much does, until cancelled.
+
+        Once taken it is committed, also when cancelled. Raises RunError where the disk will not have it.
+        """
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), COMMIT_EVERY)
@@ -377,7 +379,16 @@ class Journal:
             self._full.clear()
             self._room.set()
             if waiting:
-                await loop.run_in_executor(self._thread, self._commit, waiting)
+                committing = self._thread.submit(self._commit, waiting)
+                committed = asyncio.wrap_future(committing)
+                try:
+                    await asyncio.shield(committed)
+                except asyncio.CancelledError:
+                    try:
+                        committing.result()
+                    finally:
+                        committed.cancel()
+                    raise
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

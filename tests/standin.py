@@ -31,20 +31,26 @@ WORDS = (
 ).split()
 
 FAULTS = (
-    "429", "429-after", "429-date", "500", "503", "reset", "half", "not-json", "empty", "hang", "length"
+    "429", "429-after", "429-date", "500", "503", "503-after", "reset", "half", "not-json", "empty", "hang",
+    "length",
 )  # fmt: skip
+UNUSABLE = ("blank", "cut", "invalid")
 
 
 @dataclasses.dataclass
 class Settings:
     """What the server does. `faults` gives each fault's share of the requests, drawn from the request
-    and from how often it was seen, so that they strike the same requests in any order."""
+    and from how often it was seen, so that they strike the same requests in any order. `unusable` gives the
+    shares of requests whose answer, each time, is blank, cut at its length, or invalid under its schema."""
 
     model: str = "standin"
     faults: dict[str, float] = dataclasses.field(default_factory=dict)
+    most_faults: int | None = None  # that strike one request
+    unusable: dict[str, float] = dataclasses.field(default_factory=dict)
     retry_after: float = 0.01
     outage: tuple[int, int] | None = None  # (first request, how many): connections are reset
     latency: float = 0.0
+    pace: float = 0.0  # seconds from one answer to the next
     words: int = 24  # an answer has about so many
     capacity: int | None = None  # more at a time are answered with 429
     context: int | None = None  # words that a prompt may have
@@ -53,6 +59,7 @@ class Settings:
     models: bool = True  # whether /models is there
     redirect: str | None = None
     keep_bodies: bool = False
+    keep_answers: bool = False
 
 
 class StandIn:
@@ -69,6 +76,9 @@ class StandIn:
         self.paths: Counter[str] = Counter()
         self.faulted: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
+        self.asked: list[int] = []  # the seed of each request, which tells requests apart
+        self.answered: list[tuple[float, int]] = []  # when, and the seed of the request
+        self._free = 0.0
         self._seen: Counter[bytes] = Counter()
 
     @property
@@ -102,13 +112,26 @@ class StandIn:
             return None
         digest = hashlib.sha256(body).digest()
         self._seen[digest] += 1
-        drawn = hashlib.sha256(digest + b"%d" % self._seen[digest]).digest()
-        left = int.from_bytes(drawn[:8], "big") / 2**64
-        for name, share in settings.faults.items():
-            if left < share:
-                return name
-            left -= share
-        return None
+        if settings.most_faults is not None and self._seen[digest] > settings.most_faults:
+            return None
+        return drawn(settings.faults, digest + b"%d" % self._seen[digest])
+
+    def delay(self) -> float:
+        """Seconds until the answer to a request that has just come."""
+        settings, now = self.settings, time.monotonic()
+        if settings.pace:
+            self._free = max(now, self._free) + settings.pace
+        return max(settings.latency, self._free - now)
+
+
+def drawn(shares: Mapping[str, float], material: bytes) -> str | None:
+    """One of these, or none, as the material says."""
+    left = int.from_bytes(hashlib.sha256(material).digest()[:8], "big") / 2**64
+    for name, share in shares.items():
+        if left < share:
+            return name
+        left -= share
+    return None
 
 
 def answer_text(request: Mapping[str, Any], words: int) -> tuple[str, str, int]:
@@ -223,8 +246,10 @@ class _Connection(asyncio.Protocol):
             server.in_flight -= 1
             server.faulted["capacity"] += 1
             return self.reply(429, {"error": {"message": "too many at a time"}})
-        if settings.latency:
-            asyncio.get_running_loop().call_later(settings.latency, self.complete, body)
+        if settings.keep_answers:
+            server.asked.append(orjson.loads(body)["seed"])
+        if delay := server.delay():
+            asyncio.get_running_loop().call_later(delay, self.complete, body)
         else:
             self.complete(body)
         return None
@@ -246,8 +271,13 @@ class _Connection(asyncio.Protocol):
             self.reply(400, {"error": {"message": said, "code": "context_length_exceeded"}})
             return
         text, why, count = answer_text(request, settings.words)
-        if fault == "length":
+        unusable = drawn(settings.unusable, body)
+        if fault == "length" or unusable == "cut":
             text, why = text[: len(text) // 2], "length"
+        elif unusable == "blank":
+            text = " \n"
+        elif unusable == "invalid":
+            text = '{"neither": "here nor there"}'
         choices = [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": why}]
         answer = {
             "id": "chatcmpl-0",
@@ -257,6 +287,8 @@ class _Connection(asyncio.Protocol):
             "usage": {"prompt_tokens": size, "completion_tokens": count, "total_tokens": size + count},
         }
         server.completed += fault is None
+        if settings.keep_answers and fault in (None, "length") and not self.transport.is_closing():
+            server.answered.append((time.monotonic(), request["seed"]))
         self.reply(200, answer, half=fault == "half")
 
     def fail(self, fault: str) -> bool:
@@ -271,6 +303,8 @@ class _Connection(asyncio.Protocol):
             self.reply(429, busy, {"Retry-After": email.utils.formatdate(time.time() + after, usegmt=True)})
         elif fault in ("500", "503"):
             self.reply(int(fault), {"error": {"message": "out of order"}})
+        elif fault == "503-after":
+            self.reply(503, {"error": {"message": "out of order"}}, {"Retry-After": f"{after:g}"})
         elif fault == "reset":
             self.transport.abort()
         elif fault == "not-json":
@@ -337,7 +371,7 @@ def main() -> None:
     for field in dataclasses.fields(Settings):
         if field.name in ("model", "redirect", "key"):
             parser.add_argument(f"--{field.name}")
-        elif field.name in ("latency", "retry_after"):
+        elif field.name in ("latency", "pace", "retry_after"):
             parser.add_argument(f"--{field.name.replace('_', '-')}", type=float)
         elif field.name in ("words", "capacity", "context"):
             parser.add_argument(f"--{field.name}", type=int)

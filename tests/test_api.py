@@ -319,15 +319,18 @@ def test_cancelled_before_it_begins(tmp_path: Path) -> None:
 def test_a_hanging_request_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "DRAIN_SECONDS", 0.0)
     cancel = threading.Event()
+    judged: list[Judged] = []
 
     async def hang(request: Request) -> str:
         if "number 3" in str(request.messages):
+            while len(judged) < 3:
+                await asyncio.sleep(0.001)
             cancel.set()
             await asyncio.Event().wait()
         return answer_of(request)
 
     engine = FakeEngine(hang, slots=1)
-    result = run_it(loaded(tmp_path, recipe()), engine, cancel=cancel)
+    result = run_it(loaded(tmp_path, recipe()), engine, cancel=cancel, on_record=judged.append)
     assert (result.outcome, result.kept, result.pending) == ("interrupted", 3, 2)
     second = FakeEngine()
     assert run_it(loaded(tmp_path, recipe()), second).kept == 5
@@ -396,6 +399,24 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_there_is(
     assert commits
     monkeypatch.setattr(Journal, "_commit", commit)
     assert run_it(loaded(tmp_path, recipe())).kept == 5
+
+
+def test_a_disk_that_is_full_at_the_last_commit_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every record is judged by then, and nothing would be judged after it."""
+
+    async def full(self: driver.Journal) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._take()
+            raise RunError("the disk is full")
+
+    monkeypatch.setattr(driver.Journal, "keep_flushing", full)
+    with pytest.raises(RunError, match="the disk is full"):
+        run_it(loaded(tmp_path, recipe()))
+    assert not (tmp_path / "runs" / "a" / "dataset").exists()
 
 
 def test_once_stopped_nothing_more_is_asked(tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,6 +184,48 @@ def test_what_was_committed_survives_a_kill(tmp_path: Path, how: str) -> None:
     assert after.stored_answer(key(200)) is None
     assert sqlite3.connect(after.path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
     after.close()
+
+
+class Late(Future[None]):
+    """A commit that its thread has not come to yet, and comes to when somebody asks how it went."""
+
+    def __init__(self, commit: Callable[..., None], *arguments: Any) -> None:
+        super().__init__()
+        self._commit = partial(commit, *arguments)
+
+    def result(self, timeout: float | None = None) -> None:
+        if not self.done() and self.set_running_or_notify_cancel():
+            try:
+                self.set_result(self._commit())
+            except RunError as error:
+                self.set_exception(error)
+        super().result(timeout)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_is_taken_is_committed_though_nobody_waits_for_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    monkeypatch.setattr(journal._thread, "submit", Late)
+    if full:
+        monkeypatch.setattr(journal, "_commit", refuse)
+
+    async def cancelled() -> None:
+        flushing = asyncio.create_task(journal.keep_flushing())
+        journal.completed(key(1), ANSWER)
+        while journal._waiting:
+            await asyncio.sleep(0.001)
+        flushing.cancel()
+        with pytest.raises(RunError if full else asyncio.CancelledError):
+            await flushing
+
+    asyncio.run(cancelled())
+    stored = sqlite3.connect(journal.path).execute("SELECT key FROM completions").fetchall()
+    assert stored == ([] if full else [(key(1),)])
+
+
+def refuse(*_: object) -> None:
+    raise RunError("the disk is full")
 
 
 HOLDER = """

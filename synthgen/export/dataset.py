@@ -15,11 +15,11 @@ import orjson
 
 from synthgen.chain import ChainFilter
 from synthgen.export.card import card
-from synthgen.export.durable import publish, staging
+from synthgen.export.durable import publish, remove, staging, told, write_bytes
 from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
 from synthgen.journal import Journal, RecordEntry
 from synthgen.loading import Loaded
-from synthgen.provenance.manifest import write_manifest
+from synthgen.provenance.manifest import MANIFEST, manifest
 
 ERRORS_SHOWN = 20
 
@@ -44,14 +44,15 @@ def write_version(
     """Write all files of a version into `directory`, each complete or not at all. Raises RunError."""
     with staging(directory) as staged:
         _write_rows(staged, loaded, journal, version)
-        (staged / "dataset" / "README.md").write_text(card(loaded, summary), encoding="utf-8")
-        (staged / "dataset" / "provenance" / "recipe.lock.yaml").write_bytes(lock)
-        (staged / "recipe.lock.yaml").write_bytes(lock)
-        write_manifest(staged / "dataset", staged / "dataset" / "manifest.json")
-        write_manifest(staged, staged / "manifest.json", leave_out=("dataset",))
+        write_bytes(staged / "dataset" / "README.md", card(loaded, summary).encode())
+        write_bytes(staged / "dataset" / "provenance" / "recipe.lock.yaml", lock)
+        write_bytes(staged / "recipe.lock.yaml", lock)
+        write_bytes(staged / "dataset" / MANIFEST, manifest(staged / "dataset"))
+        write_bytes(staged / MANIFEST, manifest(staged, leave_out=("dataset",)))
         publish(staged, directory)
     if not summary["failed"]:
-        (directory / "failed.jsonl").unlink(missing_ok=True)
+        with told(directory):
+            remove(directory / "failed.jsonl")
 
 
 def write_failures(directory: Path, journal: Journal, version: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import orjson
+
+from synthgen.export.durable import create, rename
 
 ROWS_A_SHARD = 250_000
 ROWS_A_GROUP = 5_000
@@ -27,8 +29,7 @@ class JsonlWriter:
     """One row a line, UTF-8, keys in the order of the row."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb")
+        self._file = create(path)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
@@ -61,8 +62,8 @@ class ParquetWriter:
         self._group: list[Mapping[str, Any]] = []
         self._shards: list[Path] = []
         self._in_shard = 0
+        self._file: BinaryIO | None = None
         self._writer: Any = None
-        folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
@@ -77,7 +78,10 @@ class ParquetWriter:
         if self._writer is None:
             path = self._folder / f".{self._split}-{len(self._shards):05d}.parquet"
             self._shards.append(path)
-            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", write_page_index=True)
+            self._file = create(path)
+            self._writer = pq.ParquetWriter(
+                self._file, self._schema, compression="zstd", write_page_index=True
+            )
         self._writer.write_table(pa.Table.from_pylist(self._group, schema=self._schema))
         self._in_shard += len(self._group)
         self._group = []
@@ -85,8 +89,10 @@ class ParquetWriter:
             self._end_shard()
 
     def _end_shard(self) -> None:
-        self._writer.close()
-        self._writer = None
+        assert self._file is not None
+        with self._file:
+            self._writer.close()
+        self._file = self._writer = None
         self._in_shard = 0
 
     def close(self) -> None:
@@ -96,4 +102,5 @@ class ParquetWriter:
         if self._writer is not None:
             self._end_shard()
         for number, path in enumerate(self._shards):
-            path.rename(self._folder / f"{self._split}-{number:05d}-of-{len(self._shards):05d}.parquet")
+            name = f"{self._split}-{number:05d}-of-{len(self._shards):05d}.parquet"
+            rename(path, self._folder / name)

@@ -10,14 +10,15 @@ import orjson
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:synthgen:manifest:v1"
+MANIFEST = "manifest.json"
 
 
-def write_manifest(folder: Path, into: Path, leave_out: Sequence[str] = ()) -> None:
-    """Write the digests and sizes of every file beneath `folder`, sorted by path, but for some folders."""
+def manifest(folder: Path, leave_out: Sequence[str] = ()) -> bytes:
+    """Digests and sizes of every file beneath `folder` but itself, sorted by path, some folders left out."""
     subjects = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and path != into and name.parts[0] not in leave_out:
+        if path.is_file() and name != Path(MANIFEST) and name.parts[0] not in leave_out:
             with path.open("rb") as handle:
                 digest = hashlib.file_digest(handle, "sha256").hexdigest()
             subjects.append(
@@ -33,13 +34,13 @@ def write_manifest(folder: Path, into: Path, leave_out: Sequence[str] = ()) -> N
         "predicateType": PREDICATE,
         "predicate": {"signed": False},
     }
-    into.write_bytes(orjson.dumps(statement, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return orjson.dumps(statement, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def files_present(folder: Path) -> bool:
     """Whether every file that `folder/manifest.json` names is there with its size; digests are for audits."""
     try:
-        statement = orjson.loads((folder / "manifest.json").read_bytes())
+        statement = orjson.loads((folder / MANIFEST).read_bytes())
         return all(
             (folder / subject["name"]).stat().st_size == subject["annotations"]["bytes"]
             for subject in statement["subject"]

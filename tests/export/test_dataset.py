@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from synthgen import driver
 from synthgen.driver import RunResult
 from synthgen.engines.base import Request, RequestFailed
-from synthgen.errors import RunError
 from synthgen.export import rows as row_files
 from synthgen.export.dataset import Splits, dataset_files
 from synthgen.workers import InProcess
@@ -239,57 +237,3 @@ def test_rows_of_an_exact_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "train-00000-of-00002.parquet",
         "train-00001-of-00002.parquet",
     ]
-
-
-class PowerCut(BaseException):
-    """Nothing that runs can catch it."""
-
-
-def moves() -> Iterator[tuple[Any, str]]:
-    yield os, "replace"
-    yield os, "rename"
-    yield os, "fsync"
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PowerCut()], ids=["full", "cut"])
-def test_whatever_fails_while_writing_files_are_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    """The k-th move or sync fails, for every k: each file there is whole, the old or the new one."""
-    given_old = loaded(tmp_path, recipe(filters=[{"words": {"min": 1}}]), rows=12)
-    old = tree(run_it(given_old, directory=tmp_path / "old").dir)
-    given_new = loaded(tmp_path, recipe(filters=[{"words": {"min": 6}}]), rows=12)
-    new = tree(run_it(given_new, directory=tmp_path / "new").dir)
-    run_it(loaded(tmp_path, recipe(filters=[{"words": {"min": 1}}]), rows=12), directory=tmp_path / "run")
-    failed = 0
-    while True:
-        left = [failed]
-        with monkeypatch.context() as patch:
-            for module, name in moves():
-                patch.setattr(module, name, failing(getattr(module, name), left, error))
-            try:
-                run_it(loaded(tmp_path, recipe(filters=[{"words": {"min": 6}}]), rows=12),
-                       directory=tmp_path / "run")  # fmt: skip
-                break
-            except (RunError, PowerCut):
-                pass
-        for name, data in tree(tmp_path / "run").items():
-            if not name.startswith(("run.", ".")):
-                assert data in (old.get(name), new.get(name)), (failed, name)
-        there = tree(tmp_path / "run" / "dataset")
-        assert there in (tree(tmp_path / "old" / "dataset"), tree(tmp_path / "new" / "dataset")), failed
-        failed += 1
-    assert failed > 8
-    run_it(loaded(tmp_path, recipe(filters=[{"words": {"min": 6}}]), rows=12), directory=tmp_path / "run")
-    final = {name: data for name, data in tree(tmp_path / "run").items() if not name.startswith("run.")}
-    assert final == {name: data for name, data in new.items() if not name.startswith("run.")}
-
-
-def failing(function: Any, left: list[int], error: BaseException) -> Any:
-    def fails(*args: Any, **kwargs: Any) -> Any:
-        left[0] -= 1
-        if left[0] == -1:
-            raise error
-        return function(*args, **kwargs)
-
-    return fails
