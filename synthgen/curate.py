@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from synthgen.chain import ChainFilter, Measured
 from synthgen.generate import Branch
-from synthgen.journal import Journal, RecordEntry
+from synthgen.journal import RecordEntry
 from synthgen.measure import FilterFailed, Measurement, RecordMeasure, RunMeasure, as_measurement
 from synthgen.recipe import Budget
 from synthgen.spending import Spent
@@ -78,6 +78,25 @@ class Judged:
     body: bytes | None
 
 
+class Ledger(Protocol):
+    """What curation needs of a journal."""
+
+    def filter_number(self, key: str, name: str, description: Mapping[str, Any]) -> str:
+        """The number under which a filter's measurements are stored."""
+
+    def stored_measurements(self, content: bytes) -> dict[str, list[Any]] | None:
+        """What filters measured of these contents, by the filter's number."""
+
+    def records(self, version: int, state: str | None = None) -> Iterator[tuple[RecordEntry, bytes | None]]:
+        """Every record of a version in task order, with the JSON of its contents."""
+
+    def add_content(self, content: bytes, body: bytes, measured: Mapping[str, Any]) -> None:
+        """Store a record's contents with all that was measured of them."""
+
+    def add_record(self, version: int, entry: RecordEntry) -> None:
+        """Store the fate of one branch."""
+
+
 class Curation:
     """The filters of a recipe at work on a stream of branches, up to the cut where there is a target."""
 
@@ -85,7 +104,7 @@ class Curation:
         self,
         chain: Sequence[ChainFilter],
         measurer: Measurer,
-        journal: Journal,
+        journal: Ledger,
         version: int,
         target: int | None,
         budget: Budget,
@@ -199,8 +218,8 @@ class Curation:
             [name for name, number in self._numbers.items() if number in measured] if measured else []
             for measured in stored
         ]
-        measured = Measured([], [])
-        if whole:
+        measured = Measured([{} for _ in whole], [{} for _ in whole])
+        if self._compare or any(len(names) < len(self._numbers) for names in known):
             loop = asyncio.get_running_loop()
             ids = [branch.id for branch in whole]
             measured = await loop.run_in_executor(threads, self._measurer.measure, ids, bodies, known)

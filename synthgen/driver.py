@@ -19,6 +19,7 @@ from synthgen import __version__
 from synthgen.curate import Counts, Curation, Judged, describe
 from synthgen.engines.base import Engine
 from synthgen.errors import RunError
+from synthgen.export.card import Published
 from synthgen.export.dataset import write_failures, write_version
 from synthgen.export.durable import recover
 from synthgen.generate import Generation
@@ -163,7 +164,7 @@ class Driver:
         }
 
     def _nothing_to_do(self, journal: Journal) -> RunResult | None:
-        last = journal.last_finished()
+        last = journal.last_finished("run")
         if last is None or last[1] != fingerprint(self._locked) or self._retry_failed:
             return None
         locked = self._directory / "dataset" / "provenance" / "recipe.lock.yaml"
@@ -261,7 +262,10 @@ class Driver:
             return
         self._report("writing", generation, curation)
         summary = result.as_json()
-        write_version(self._directory, self._loaded, journal, version, self._lock_yaml(cut), summary)
+        loaded = self._loaded
+        models = {name: engine.identity.id for name, engine in self._engines.items()}
+        about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, models)
+        write_version(self._directory, about, journal, version, self._lock_yaml(cut), summary)
         journal.finish_version(version, summary)
 
     def _progress_of(self, curation: Curation) -> dict[str, Any]:

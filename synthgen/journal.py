@@ -235,6 +235,11 @@ class Journal:
             )
         return str(self._write.execute("SELECT filter FROM filters WHERE key = ?", (key,)).fetchone()[0])
 
+    def known_filter(self, key: str) -> str | None:
+        """The number under which this filter's measurements are stored, if it has any."""
+        row = self._read.execute("SELECT filter FROM filters WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
     def add_record(self, version: int, entry: RecordEntry) -> None:
         """Store the fate of one branch."""
         values = (
@@ -296,11 +301,12 @@ class Journal:
                 (_now(), orjson.dumps(summary).decode(), version),
             )
 
-    def last_finished(self) -> tuple[int, str, dict[str, Any], dict[str, Any] | None] | None:
-        """Version, fingerprint, summary and cut of the latest that was finished."""
+    def last_finished(self, command: str) -> tuple[int, str, dict[str, Any], dict[str, Any] | None] | None:
+        """Version, fingerprint, summary and cut of the latest that this command finished."""
         row = self._read.execute(
             "SELECT version, fingerprint, summary, cut FROM versions WHERE finished IS NOT NULL "
-            "ORDER BY version DESC LIMIT 1"
+            "AND command = ? ORDER BY version DESC LIMIT 1",
+            (command,),
         ).fetchone()
         if row is None:
             return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import orjson
 from pydantic import BaseModel, ValidationError
 
 from synthgen import recipe as language
@@ -19,7 +20,17 @@ from synthgen.filter_files import check_params, filter_names, find_filter
 from synthgen.plan import Plan
 from synthgen.project import OutsideProject, Project, find_recipe, project_of, runs_folder, shipped
 from synthgen.prompt import Prompt, PromptFailed, TextTemplate, make_prompt
-from synthgen.recipe import ChoiceSeed, Engine, FileSeed, ModelRef, PromptBody, Recipe, Sampling, ValuesSeed
+from synthgen.recipe import (
+    ChoiceSeed,
+    Engine,
+    FileSeed,
+    FilterUse,
+    ModelRef,
+    PromptBody,
+    Recipe,
+    Sampling,
+    ValuesSeed,
+)
 from synthgen.record import PARTS
 from synthgen.seeds import Drawn, FileRows, Rows, drawn, list_rows
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
@@ -90,6 +101,69 @@ class Loaded:
     def planned(self) -> int | None:
         """How many tasks there are; None where a target decides."""
         return self.plan.limit if self.recipe.target is None else None
+
+
+@dataclass(frozen=True)
+class LoadedCuration:
+    """What a finished run's recipe says of curation, with the filters that it names."""
+
+    recipe: Recipe
+    project: Project
+    chain: Sequence[ChainFilter]
+    columns: Sequence[str]
+    notices: Sequence[str]
+
+
+def load_curation(locked: YamlFile, changes: Sequence[str], project: Project) -> LoadedCuration:
+    """The curation of a recipe.lock.yaml, with changes such as `toxicity.max=0.3`.
+
+    Raises RecipeError or UsageError.
+    """
+    said = locked.data
+    try:
+        recipe = _changed(Recipe.model_validate(said["recipe"]), changes)
+    except (ValidationError, TypeError, KeyError) as error:
+        raise RecipeError([Problem(f"is not what synthgen wrote: {error}", locked.path)]) from None
+    loader = _Loader(recipe, locked, project, ("recipe",))
+    chain, shape = loader.chain(), loader.shape()
+    if loader.problems:
+        raise RecipeError(loader.problems)
+    before = {each["name"]: each["code_sha256"] for each in said["filters"]}
+    notices = [
+        f"filter {link.name} is not what it was when the run was made: it measures again"
+        for link in chain
+        if link.definition.code_sha256() != before.get(link.name)
+    ]
+    return LoadedCuration(recipe, project, chain, shape.columns, [*loader.notices, *notices])
+
+
+def _changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    uses = {name: use.model_dump(exclude_unset=True) for name, use in recipe.filter_uses()}
+    for change in changes:
+        path, equals, text = change.partition("=")
+        name, dot, key = path.strip().rpartition(".")
+        if not (equals and dot and name and key):
+            raise UsageError(f"{change!r} is no change of a filter", hint="for example toxicity.max=0.3")
+        if name not in uses:
+            raise UsageError(f"the run has no filter {name!r}", hint=did_you_mean(name, list(uses)))
+        uses[name][key] = _value(text.strip())
+    filters = []
+    for name, use in uses.items():
+        try:
+            filters.append({name: FilterUse.model_validate(use)})
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+            raise UsageError(f"{'.'.join([name, *map(str, first['loc'])])}: {message}") from None
+    return recipe.model_copy(update={"filters": filters})
+
+
+def _value(text: str) -> Any:
+    """A value of a change: JSON where it is, else text."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def load(
@@ -196,7 +270,11 @@ def _short(value: Any) -> str:
 class _Loader:
     """Collects every problem of one recipe before it gives up."""
 
-    def __init__(self, recipe: Recipe, file: YamlFile, project: Project) -> None:
+    def __init__(
+        self, recipe: Recipe, file: YamlFile, project: Project, within: tuple[str, ...] = ()
+    ) -> None:
+        """`within` is where in the file the recipe is."""
+        self.within = within
         self.recipe = recipe
         self.file = file
         self.project = project
@@ -210,8 +288,8 @@ class _Loader:
         rows, choices = self._seeds()
         models = self._models(engine, model, base_url)
         steps = self._steps(models)
-        shape = self._shape()
-        chain = self._chain()
+        shape = self.shape()
+        chain = self.chain()
         if self.problems:
             raise RecipeError(self.problems)
         plan = Plan(self.recipe.seed, rows, choices, self._limit(rows))
@@ -230,7 +308,7 @@ class _Loader:
         )
 
     def _wrong(self, loc: Sequence[str | int], message: str, hint: str | None = None) -> None:
-        self.problems.append(self.file.problem(loc, message, hint))
+        self.problems.append(self.file.problem((*self.within, *loc), message, hint))
 
     def _seeds(self) -> tuple[dict[str, Rows], dict[str, Drawn]]:
         rows: dict[str, Rows] = {}
@@ -448,7 +526,8 @@ class _Loader:
                 file.problem(loc, f"{_shown(loc)} cannot be written as canonical JSON: {error}")
             )
 
-    def _shape(self) -> RowShape:
+    def shape(self) -> RowShape:
+        """How a record becomes a row."""
         record = self.recipe.record
         known = {*self.recipe.seeds, *(name for name, _ in self.recipe.named_steps())}
         if record.from_ is not None and record.from_ not in known:
@@ -459,15 +538,18 @@ class _Loader:
         for place, message in enumerate(record.messages or []):
             role, source = next(iter(message.items()))
             template = TextTemplate(source)
-            self._check_template(self.file, ("record", "messages", place, role), template, known)
+            self._check_template(
+                self.file, (*self.within, "record", "messages", place, role), template, known
+            )
             messages.append((role, template))
         fields = {}
         for name, source in record.fields.items():
             fields[name] = TextTemplate(source)
-            self._check_template(self.file, ("record", name), fields[name], known)
+            self._check_template(self.file, (*self.within, "record", name), fields[name], known)
         return RowShape(record.from_, messages, fields)
 
-    def _chain(self) -> list[ChainFilter]:
+    def chain(self) -> list[ChainFilter]:
+        """The filters, in order."""
         chain = []
         fields = {
             *self.recipe.seeds,
@@ -490,7 +572,7 @@ class _Loader:
                 self.notices.append(f"filter {name}: the project's own takes the place of the shipped one")
             for key, message, hint in check_params(found.definition, use.params):
                 self._wrong((*loc, key), message, hint)
-            self._check_canonical(self.file, loc, dict(use.params))
+            self._check_canonical(self.file, (*self.within, *loc), dict(use.params))
             link = ChainFilter.of_recipe(found, use)
             if link.of not in PARTS and link.of not in fields:
                 self._wrong(

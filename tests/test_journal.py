@@ -129,13 +129,13 @@ def test_an_unfinished_version_is_begun_anew(journal: Journal) -> None:
     assert journal.begin_version("run", "f") == 1
     journal.add_record(1, entry(0))
     journal.flush()
-    assert journal.last_finished() is None
+    assert journal.last_finished("run") is None
     assert journal.begin_version("run", "g") == 1
     assert list(journal.records(1)) == []
     journal.finish_version(1, {"kept": 5})
-    assert journal.last_finished() == (1, "g", {"kept": 5}, None)
+    assert journal.last_finished("run") == (1, "g", {"kept": 5}, None)
     assert journal.begin_version("curate", "h") == 2
-    assert journal.last_finished() == (1, "g", {"kept": 5}, None)
+    assert journal.last_finished("run") == (1, "g", {"kept": 5}, None)
 
 
 def test_a_filters_number_stays(journal: Journal) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from synthgen.cli import filters, init, models, preview, run, show, stats, status, validate
+from synthgen.cli import curate, filters, init, models, preview, run, show, stats, status, validate
 from synthgen.cli.options import version_callback
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("preview")(preview.preview)
 app.command("run")(run.run)
+app.command("curate")(curate.curate)
 app.command("status")(status.status)
 app.command("show")(show.show)
 app.command("stats")(stats.stats)

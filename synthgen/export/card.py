@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from synthgen.loading import Loaded
+from synthgen.chain import ChainFilter
+from synthgen.recipe import FileSeed, Recipe
 
 
-def card(loaded: Loaded, summary: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Published:
+    """What a dataset's files are made from besides its records; `models` has the id of each, by name."""
+
+    recipe: Recipe
+    chain: Sequence[ChainFilter]
+    columns: Sequence[str]
+    models: Mapping[str, str]
+
+
+def card(about: Published, summary: Mapping[str, Any]) -> str:
     """The text of the card."""
-    recipe = loaded.recipe
+    recipe = about.recipe
     files = []
     for split in recipe.output.split:
         pattern = f"data/{split}-*.parquet" if "parquet" in recipe.output.formats else f"{split}.jsonl"
@@ -23,7 +35,7 @@ def card(loaded: Loaded, summary: Mapping[str, Any]) -> str:
         "- config_name: default",
         "  data_files:",
         *files,
-        *_licence(loaded),
+        *_licence(recipe),
         "tags:",
         *(["- synthetic"] if recipe.steps else []),
         "- synthgen",
@@ -36,7 +48,7 @@ def card(loaded: Loaded, summary: Mapping[str, Any]) -> str:
         "",
         "## How it was made",
         "",
-        *_steps(loaded),
+        *_steps(about),
         "",
         "## What was removed",
         "",
@@ -48,7 +60,7 @@ def card(loaded: Loaded, summary: Mapping[str, Any]) -> str:
         *(
             f"| {link.name} | {link.of} | {_bound(link.min)} | {_bound(link.max)} "
             f"| {summary['filters'][link.name]['dropped']:,} |"
-            for link in loaded.chain
+            for link in about.chain
         ),
         "",
         "`provenance/` has one row for each row here, joined by `id`: its sources, the keys of its requests",
@@ -57,18 +69,21 @@ def card(loaded: Loaded, summary: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _steps(loaded: Loaded) -> list[str]:
-    if not loaded.steps:
+def _steps(about: Published) -> list[str]:
+    steps = about.recipe.named_steps()
+    if not steps:
         return ["Existing rows were curated; no model was asked."]
     return [
-        f"{number}. `{step.name}`: prompt `{step.prompt.name}`, model `{loaded.models[step.model].id}`"
-        for number, step in enumerate(loaded.steps, 1)
+        f"{number}. `{name}`: prompt `{step.prompt if isinstance(step.prompt, str) else 'inline'}`, "
+        f"model `{about.models[step.model or '']}`"
+        for number, (name, step) in enumerate(steps, 1)
     ]
 
 
-def _licence(loaded: Loaded) -> list[str]:
+def _licence(recipe: Recipe) -> list[str]:
     """What the recipe says of its sources' licences; nothing where it says nothing."""
-    named = sorted({rows.spec.licence for rows in loaded.files.values() if rows.spec.licence})
+    files = [seed for seed in recipe.seeds.values() if isinstance(seed, FileSeed)]
+    named = sorted({seed.licence for seed in files if seed.licence})
     return ["license: other", f"license_name: {json.dumps(' AND '.join(named))}"] if named else []
 
 

@@ -14,11 +14,10 @@ from typing import Any
 import orjson
 
 from synthgen.chain import ChainFilter
-from synthgen.export.card import card
+from synthgen.export.card import Published, card
 from synthgen.export.durable import publish, remove, staging, told, write_bytes
 from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
 from synthgen.journal import Journal, RecordEntry
-from synthgen.loading import Loaded
 from synthgen.provenance.manifest import MANIFEST, manifest
 
 ERRORS_SHOWN = 20
@@ -39,12 +38,12 @@ class Splits:
 
 
 def write_version(
-    directory: Path, loaded: Loaded, journal: Journal, version: int, lock: bytes, summary: Mapping[str, Any]
+    directory: Path, about: Published, journal: Journal, version: int, lock: bytes, summary: Mapping[str, Any]
 ) -> None:
     """Write all files of a version into `directory`, each complete or not at all. Raises RunError."""
     with staging(directory) as staged:
-        _write_rows(staged, loaded, journal, version)
-        write_bytes(staged / "dataset" / "README.md", card(loaded, summary).encode())
+        _write_rows(staged, about, journal, version)
+        write_bytes(staged / "dataset" / "README.md", card(about, summary).encode())
         write_bytes(staged / "dataset" / "provenance" / "recipe.lock.yaml", lock)
         write_bytes(staged / "recipe.lock.yaml", lock)
         write_bytes(staged / "dataset" / MANIFEST, manifest(staged / "dataset"))
@@ -64,11 +63,11 @@ def write_failures(directory: Path, journal: Journal, version: int) -> None:
         publish(staged, directory)
 
 
-def _write_rows(staged: Path, loaded: Loaded, journal: Journal, version: int) -> None:
-    output = loaded.recipe.output
+def _write_rows(staged: Path, about: Published, journal: Journal, version: int) -> None:
+    output = about.recipe.output
     data = staged / "dataset"
     splits = Splits(output.split)
-    bounds = {link.name: link for link in loaded.chain}
+    bounds = {link.name: link for link in about.chain}
     with ExitStack() as stack:
         writers: dict[str, list[RowWriter]] = {}
         for split in output.split:
@@ -76,7 +75,7 @@ def _write_rows(staged: Path, loaded: Loaded, journal: Journal, version: int) ->
             if "jsonl" in output.formats:
                 writers[split].append(JsonlWriter(data / f"{split}.jsonl"))
             if "parquet" in output.formats:
-                writers[split].append(ParquetWriter(data / "data", split, loaded.shape.columns))
+                writers[split].append(ParquetWriter(data / "data", split, about.columns))
             for writer in writers[split]:
                 stack.callback(writer.close)
         provenance = {

@@ -225,6 +225,23 @@ def test_validate_lists_what_would_be_done(tmp_path: Path, command: Command) -> 
     assert not (tmp_path / "runs").exists()
 
 
+def test_curate_shows_who_enters_and_leaves(tmp_path: Path, command: Command) -> None:
+    project(tmp_path, recipe(filters=[{"words": {"min": 5}}]), rows=30)
+    first = command("run", "recipes/a.yaml", "--json").json
+    shown = command("curate", "runs/a", "--set", "words.min=8", "--dry-run")
+    assert shown.code == 0
+    assert "0 enter" in shown.out
+    assert not (tmp_path / "runs" / "a" / "versions").exists()
+    said = command("curate", "runs/a", "--set", "words.min=8", "--json").json
+    assert said["dir"] == "runs/a/versions/2"
+    assert said["kept"] == first["kept"] - len(said["leave"])
+    assert said["usage"] == {"input_tokens": 0, "output_tokens": 0, "requests": 0}
+    assert {each["dropped_by"] for each in said["leave"]} == {"words"}
+    assert len(read_jsonl(tmp_path / "runs/a/versions/2/dataset/train.jsonl")) == said["kept"]
+    wrong = command("curate", "runs/a", "--set", "word.min=8")
+    assert (wrong.code, "did you mean words" in wrong.err) == (2, True)
+
+
 def test_validate_says_that_a_model_is_not_there(tmp_path: Path, command: Command) -> None:
     project(tmp_path, recipe(model="smollm-135"))
     ended = command("validate", "recipes/a.yaml", "--json")

@@ -1,0 +1,266 @@
+"""New bounds for a finished run: another version of its dataset, for which no model is asked.
+
+The records are those that the run judged, up to its cut. What was measured of them is stored, so that a bound
+can be moved for nothing; a filter whose parameters or code have changed measures again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synthgen.curate import Counts, Curation, describe
+from synthgen.digests import sha256
+from synthgen.driver import RunResult, environment
+from synthgen.errors import UsageError
+from synthgen.export.card import Published
+from synthgen.export.dataset import write_version
+from synthgen.generate import Branch
+from synthgen.journal import Journal, RecordEntry, open_journal
+from synthgen.loading import LoadedCuration, load_curation
+from synthgen.project import Project
+from synthgen.provenance.lock import lock_yaml
+from synthgen.recipe import Budget
+from synthgen.spending import Spent
+from synthgen.workers import open_measurer
+from synthgen.yamlfile import read_yaml
+
+VERSIONS = "versions"
+
+
+@dataclass
+class Changes:
+    """Whom new bounds let in and whom they put out: ids, with the filter that drops or dropped each."""
+
+    enter: list[tuple[str, str]] = field(default_factory=list)
+    leave: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, before: RecordEntry, state: str, dropped_by: str | None) -> None:
+        """One record's fate before and now; `state` may be `surplus`, beyond the cut of the target."""
+        if before.state != "kept" and state == "kept":
+            self.enter.append((before.id, before.dropped_by or "failed"))
+        elif before.state == "kept" and state != "kept":
+            self.leave.append((before.id, dropped_by or state))
+
+
+@dataclass(frozen=True)
+class Recurated:
+    """What came of new bounds. `result.dir` is where the version is, or would be."""
+
+    result: RunResult
+    version: int | None
+    changes: Changes
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `curate --json` prints: that of `run`, with who enters and who leaves."""
+        names = ("id", "dropped_by")
+        return {
+            **self.result.as_json(),
+            "version": self.version,
+            "enter": [dict(zip(names, item, strict=True)) for item in self.changes.enter],
+            "leave": [dict(zip(names, item, strict=True)) for item in self.changes.leave],
+        }
+
+
+class Recuration:
+    """One run directory, curated once more. Use `recurate`."""
+
+    def __init__(
+        self, directory: Path, said: Mapping[str, Any], loaded: LoadedCuration, *, dry_run: bool
+    ) -> None:
+        self._directory = directory
+        self._said = said
+        self._loaded = loaded
+        self._dry_run = dry_run
+        self._began = time.monotonic()
+        self._locked = {
+            **said,
+            "recipe": loaded.recipe.model_dump(
+                mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
+            ),
+            "filters": [describe(link) for link in loaded.chain],
+        }
+
+    async def run(self, cancel: threading.Event) -> Recurated:
+        """Judge every record again. Raises UsageError, RunError."""
+        journal = open_journal(self._directory, self._loaded.recipe.name)
+        outcome = "failed"
+        try:
+            base = journal.last_finished("run")
+            if base is None:
+                raise UsageError(
+                    f"{self._directory} holds no finished run", hint="curate what `synthgen run` has finished"
+                )
+            if self._dry_run:
+                return await self._judge(Unwritten(journal), base[0], None, cancel)
+            journal.begin_session("curate", environment())
+            try:
+                done = await self._written(journal, base[0], cancel)
+                outcome = done.result.outcome
+                return done
+            finally:
+                journal.end_session(outcome)
+        finally:
+            journal.close()
+
+    async def _written(self, journal: Journal, base: int, cancel: threading.Event) -> Recurated:
+        fingerprint = sha256(orjson.dumps([base, self._locked], option=orjson.OPT_SORT_KEYS))
+        version = journal.begin_version("curate", fingerprint, self._locked["filters"])
+        done = await self._judge(journal, base, version, cancel)
+        if done.result.outcome == "interrupted":
+            return done
+        journal.flush()
+        loaded = self._loaded
+        models = {
+            "" if name == "default" else name: each["id"] for name, each in self._said["models"].items()
+        }
+        about = Published(loaded.recipe, loaded.chain, loaded.columns, models)
+        summary = done.result.as_json()
+        done.result.dir.parent.mkdir(exist_ok=True)
+        done.result.dir.mkdir(exist_ok=True)
+        write_version(done.result.dir, about, journal, version, lock_yaml(self._locked), summary)
+        journal.finish_version(version, summary)
+        return done
+
+    async def _judge(
+        self, journal: Journal | Unwritten, base: int, version: int | None, cancel: threading.Event
+    ) -> Recurated:
+        loaded, changes = self._loaded, Changes()
+        records = journal.records(base)
+        fed: deque[RecordEntry] = deque()
+        measurer = open_measurer(loaded.chain, loaded.project, None)
+        flushing = asyncio.create_task(journal.keep_flushing())
+        try:
+            curation = Curation(loaded.chain, measurer, journal, version or 0, loaded.recipe.target, Budget())
+            branches = _branches(records, fed, journal, cancel)
+            async with aclosing(branches), aclosing(curation.judge(branches)) as all_judged:
+                async for judged in all_judged:
+                    changes.note(fed.popleft(), judged.entry.state, judged.entry.dropped_by)
+                    if flushing.done():
+                        flushing.result()
+        finally:
+            flushing.cancel()
+            await asyncio.gather(flushing, return_exceptions=True)
+            measurer.close()
+        counts = curation.counts
+        pending = 0
+        if curation.reached or not cancel.is_set():
+            for beyond in chain(fed, (entry for entry, _ in records)):
+                changes.note(beyond, "surplus", None)
+        else:
+            pending = len(fed) + sum(1 for _ in records)
+        return Recurated(self._result(counts, version, pending), version, changes)
+
+    def _result(self, counts: Counts, version: int | None, pending: int) -> RunResult:
+        target = self._loaded.recipe.target
+        outcome = "failures" if counts.failed else "done"
+        if target is not None and counts.kept < target:
+            outcome = "short"
+        name = str(version) if version is not None else "?"
+        return RunResult(
+            run=self._loaded.recipe.name,
+            dir=self._directory / VERSIONS / name,
+            outcome="interrupted" if pending else outcome,
+            planned=counts.judged + pending,
+            kept=counts.kept,
+            dropped=counts.dropped,
+            failed=counts.failed,
+            pending=pending,
+            reused=counts.requests,
+            filters=counts.by_filter,
+            usage={"input_tokens": 0, "output_tokens": 0, "requests": 0},
+            seconds=time.monotonic() - self._began,
+            target=target,
+            ended_by=None,
+            errors=counts.errors.most_common(3),
+        )
+
+
+class Unwritten:
+    """A journal to curate with of which nothing is changed."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._unknown = count(-1, -1)
+
+    def filter_number(self, key: str, name: str, description: Mapping[str, Any]) -> str:
+        """The number of a filter that has measured before; another for one that has not."""
+        return self._journal.known_filter(key) or str(next(self._unknown))
+
+    def stored_measurements(self, content: bytes) -> dict[str, list[Any]] | None:
+        """As the journal has them."""
+        return self._journal.stored_measurements(content)
+
+    def records(self, version: int, state: str | None = None) -> Iterator[tuple[RecordEntry, bytes | None]]:
+        """As the journal has them."""
+        return self._journal.records(version, state)
+
+    def add_content(self, content: bytes, body: bytes, measured: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def add_record(self, version: int, entry: RecordEntry) -> None:
+        """Nothing."""
+
+    async def room(self) -> None:
+        """There is always room."""
+
+    async def keep_flushing(self) -> None:
+        """There is nothing to flush."""
+        await asyncio.Event().wait()
+
+
+async def _branches(
+    records: Iterator[tuple[RecordEntry, bytes | None]],
+    fed: deque[RecordEntry],
+    journal: Journal | Unwritten,
+    cancel: threading.Event,
+) -> AsyncGenerator[Branch, None]:
+    """The run's records as branches that are finished; `fed` has those that are not judged yet."""
+    for entry, body in records:
+        await journal.room()
+        fed.append(entry)
+        yield Branch(
+            entry.task, entry.branch, entry.id, body, entry.error, entry.requests, entry.sources, Spent()
+        )
+        if cancel.is_set():
+            return
+
+
+def recurate(
+    directory: Path,
+    changes: Sequence[str],
+    *,
+    project: Path | None = None,
+    dry_run: bool = False,
+    cancel: threading.Event | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> Recurated:
+    """Curate a finished run once more, with changes such as `toxicity.max=0.3`, into a new version.
+
+    `project` is where filters of the user's own are; by default the folder that holds `runs/`. With
+    `dry_run` nothing is written. Raises UsageError, RecipeError or RunError.
+    """
+    file = directory / "recipe.lock.yaml"
+    if not file.is_file():
+        raise UsageError(
+            f"{directory} holds no finished run", hint="curate the directory of a run that has ended"
+        )
+    root = project or (
+        directory.resolve().parent.parent if directory.resolve().parent.name == "runs" else Path()
+    )
+    locked = read_yaml(file)
+    loaded = load_curation(locked, changes, Project(root.resolve()))
+    for notice in loaded.notices:
+        (on_notice or (lambda _: None))(notice)
+    recuration = Recuration(directory, locked.data, loaded, dry_run=dry_run)
+    return asyncio.run(recuration.run(cancel or threading.Event()))

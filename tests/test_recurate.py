@@ -1,0 +1,194 @@
+"""New bounds for a finished run: no model, another version, and who enters and who leaves."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthgen import driver
+from synthgen import recurate as module
+from synthgen.driver import RunResult
+from synthgen.engines.base import Request, RequestFailed
+from synthgen.errors import RecipeError, UsageError
+from synthgen.recurate import recurate
+from synthgen.workers import InProcess
+from tests.support import (
+    FakeEngine,
+    adds_up,
+    answer_of,
+    answers,
+    loaded,
+    read_jsonl,
+    recipe,
+    run_it,
+    tree,
+)
+
+SAME = """
+from synthgen import filter
+
+@filter(kind="run", max=0)
+class same:
+    \"\"\"How many kept answers have as many words, above `slack`.\"\"\"
+    def __init__(self, slack: int = 3):
+        self.slack = slack
+        self.kept = {}
+    def features(self, records):
+        return [str(len(record.text.split())).encode() for record in records]
+    def resolve(self, id, feature):
+        return max(0, self.kept.get(feature, 0) - self.slack + 1)
+    def keep(self, id, feature):
+        self.kept[feature] = self.kept.get(feature, 0) + 1
+"""
+FILTERS = [{"words": {"min": 5}}, {"characters": {"max": 50}}, "same"]
+
+
+def answer(request: Request) -> Any:
+    return RequestFailed("too long") if request.key.startswith("7") else answer_of(request)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (driver, module):
+        monkeypatch.setattr(place, "open_measurer", lambda chain, _project, _records: InProcess(chain))
+
+
+def made(root: Path, rows: int = 60, **parts: Any) -> RunResult:
+    said = recipe(**{"filters": FILTERS, **parts})
+    given = loaded(root, said, rows=rows, filters={"same": SAME})
+    return run_it(given, FakeEngine(answer), directory=root / "runs" / "a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "filters"),
+    [
+        (["words.min=7"], [{"words": {"min": 7}}, {"characters": {"max": 50}}, "same"]),
+        (["words.min=1", "characters.max=80"], [{"words": {"min": 1}}, {"characters": {"max": 80}}, "same"]),
+        (["same.max=2"], [{"words": {"min": 5}}, {"characters": {"max": 50}}, {"same": {"max": 2}}]),
+        (["same.slack=1"], [{"words": {"min": 5}}, {"characters": {"max": 50}}, {"same": {"slack": 1}}]),
+        (
+            ["words.action=flag"],
+            [{"words": {"min": 5, "action": "flag"}}, {"characters": {"max": 50}}, "same"],
+        ),
+    ],
+)
+def test_the_dataset_is_that_of_a_run_with_those_bounds(
+    tmp_path: Path, changes: list[str], filters: list[Any]
+) -> None:
+    """All but what names the recipe's own bytes."""
+    first = made(tmp_path)
+    before = {name: data for name, data in tree(first.dir).items() if not name.startswith("run.")}
+    done = recurate(first.dir, changes)
+    assert done.version == 2
+    assert adds_up(done.result)
+    assert done.result.usage["requests"] == 0
+    fresh = made(tmp_path / "fresh", filters=filters)
+    same = ("planned", "kept", "dropped", "failed", "filters")
+    assert [getattr(done.result, name) for name in same] == [getattr(fresh, name) for name in same]
+    place = first.dir / "versions" / "2"
+    assert done.result.dir == place
+    for name, data in tree(fresh.dir / "dataset").items():
+        if not name.endswith(("recipe.lock.yaml", "manifest.json")):
+            assert (place / "dataset" / name).read_bytes() == data, name
+    assert (place / "dropped.jsonl").read_bytes() == (fresh.dir / "dropped.jsonl").read_bytes()
+    # and the run's own files are as they were
+    after = {
+        name: data for name, data in tree(first.dir).items() if not name.startswith(("run.", "versions"))
+    }
+    assert after == before
+
+
+def test_who_enters_and_who_leaves(tmp_path: Path) -> None:
+    first = made(tmp_path)
+    kept = {row["id"] for row in read_jsonl(first.dir / "dataset" / "train.jsonl")}
+    done = recurate(first.dir, ["words.min=7", "same.max=9"])
+    now = {row["id"] for row in read_jsonl(done.result.dir / "dataset" / "train.jsonl")}
+    assert {id for id, _ in done.changes.leave} == kept - now
+    assert {id for id, _ in done.changes.enter} == now - kept
+    assert {name for _, name in done.changes.leave} == {"words"}
+    assert {name for _, name in done.changes.enter} == {"same"}
+    said = done.as_json()
+    assert said["version"] == 2
+    assert len(said["enter"]) == len(now - kept) > 0
+
+
+def test_a_target_cuts_where_it_is_reached(tmp_path: Path) -> None:
+    first = made(tmp_path, target=10, filters=[{"words": {"min": 7}}])
+    done = recurate(first.dir, ["words.min=1"])
+    assert (first.kept, done.result.kept) == (10, 10)
+    assert done.result.planned < first.planned
+    beyond = [id for id, name in done.changes.leave if name == "surplus"]
+    assert len(beyond) == len(done.changes.enter) > 0
+    fewer = recurate(first.dir, ["words.min=9"])
+    assert (fewer.result.outcome, fewer.version) == ("short", 3)
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    first = made(tmp_path)
+    with sqlite3.connect(first.dir / "run.sqlite") as journal:
+        journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = tree(first.dir)
+    shown = recurate(first.dir, ["words.min=8", "same.slack=2"], dry_run=True)
+    after = tree(first.dir)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed <= {"run.sqlite-shm", "run.sqlite-wal", "run.lock"}
+    assert shown.version is None
+    done = recurate(first.dir, ["words.min=8", "same.slack=2"])
+    assert done.changes == shown.changes
+    assert done.result.kept == shown.result.kept
+
+
+def test_moved_bounds_measure_nothing_and_the_run_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = made(tmp_path, filters=FILTERS[:2])
+
+    class Never(InProcess):
+        def measure(self, *_: Any) -> Any:
+            raise AssertionError
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(module, "open_measurer", lambda chain, _project, _records: Never(chain))
+        recurate(first.dir, ["words.min=2"])
+    engine = FakeEngine(answer)
+    given = loaded(tmp_path, recipe(filters=FILTERS[:2]), rows=60, filters={"same": SAME})
+    assert run_it(given, engine, directory=first.dir).outcome == "nothing to do"
+    assert engine.asked == []
+    assert len(answers(first.dir)) == first.kept
+
+
+def test_a_filter_that_changed_measures_again_and_says_so(tmp_path: Path) -> None:
+    first = made(tmp_path)
+    (tmp_path / "filters" / "same.py").write_text(SAME.replace("self.slack + 1", "self.slack + 2"))
+    notices: list[str] = []
+    recurate(first.dir, [], on_notice=notices.append)
+    assert [notice.split(":")[0] for notice in notices] == [
+        "filter same is not what it was when the run was made"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("words", "is no change of a filter"),
+        ("word.min=3", "no filter 'word'"),
+        ("words.min=many", "words.min"),
+        ("words.least=3", "no parameter 'least'"),
+        ("words.min=900", "nothing could pass"),
+        ("same.max=null", "has no bound"),
+        ("same.slack=[1]", "slack of filter same"),
+    ],
+)
+def test_changes_that_make_no_sense(tmp_path: Path, change: str, said: str) -> None:
+    first = made(tmp_path, rows=3, filters=[{"words": {"min": 5, "max": 100}}, "same"])
+    with pytest.raises((UsageError, RecipeError), match=said):
+        recurate(first.dir, [change])
+    assert not (first.dir / "versions").exists()
+
+
+def test_where_there_is_no_finished_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no finished run"):
+        recurate(tmp_path, [])
