@@ -137,6 +137,7 @@ class Supervisor:
         self._given_up: EngineUnreachable | None = None
         self._start: asyncio.Task[None] | None = None
         self._asking: set[str] = set()  # what the engine is answering now
+        self._unanswered = 0  # with what waits for its turn, or to be asked again
         self._last_answer = self._last_word = time.monotonic()
 
     @property
@@ -179,6 +180,9 @@ class Supervisor:
         or EngineUnreachable.
         """
         key, delay, began = request.key, 0.5, time.monotonic()
+        if not self._unanswered:
+            self._last_word = began
+        self._unanswered += 1
         try:
             while True:
                 await self._ready()
@@ -211,6 +215,7 @@ class Supervisor:
             self._given_up = self._given_up or error
             raise
         finally:
+            self._unanswered -= 1
             self.slots.cleared(key)
 
     async def _ready(self) -> None:
@@ -240,8 +245,6 @@ class Supervisor:
 
     async def _complete(self, request: Request) -> Completion:
         deadline, life = self._patience.deadline, self._life
-        if not self._asking:
-            self._last_word = time.monotonic()
         self._asking.add(request.key)
         try:
             async with asyncio.timeout(deadline + GRACE):

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from synthgen.cli import filters, init, models, preview, run, show, status, validate
-from synthgen.cli.options import version_callback
+from synthgen.cli.options import note, version_callback
 
 app = typer.Typer(
     name="synthgen",
@@ -54,10 +54,10 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except SynthgenError as error:
-        sys.stderr.write(f"error: {error}\n")
+        note(f"error: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
+        note("\ninterrupted")
         sys.exit(130)
     except BrokenPipeError:  # whoever read the results has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
