@@ -101,6 +101,18 @@ class RunResult:
         }
 
 
+class Stop(threading.Event):
+    """Asks a run to stop, and, by `at_once`, not to wait for what is in flight either.
+
+    `heeded` says that the run looks at it several times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = False
+        self.heeded = False
+
+
 class Driver:
     """Runs one recipe in one directory with engines that somebody opened."""
 
@@ -122,7 +134,8 @@ class Driver:
         self._loaded = loaded
         self._directory = directory
         self._engines = engines
-        self._cancel = cancel or threading.Event()
+        self._cancel = cancel or Stop()
+        self._stop = self._cancel if isinstance(self._cancel, Stop) else Stop()
         self._on_progress = on_progress
         self._on_record = on_record
         self._note = on_notice or (lambda _: None)
@@ -167,6 +180,8 @@ class Driver:
         last = journal.last_finished("run")
         if last is None or last[1] != fingerprint(self._locked) or self._retry_failed:
             return None
+        if journal.unfinished_version("run", fingerprint(self._locked)) is not None:
+            return None  # an answer to --retry-failed that was not finished
         locked = self._directory / "dataset" / "provenance" / "recipe.lock.yaml"
         if not locked.is_file() or locked.read_bytes() != self._lock_yaml(last[3]):
             return None
@@ -284,6 +299,7 @@ class Driver:
         judging = asyncio.create_task(self._judge(generation, curation))
         flushing = asyncio.create_task(journal.keep_flushing())
         stopped, stopped_at = None, 0.0
+        self._stop.heeded = True
         try:
             while not judging.done():
                 await asyncio.wait({judging, flushing}, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
@@ -294,11 +310,14 @@ class Driver:
                 if stopped is None and (stopped := self._stops(curation)) is not None:
                     stopped_at = time.monotonic()
                     generation.stop()
-                elif stopped and (generation.starting or time.monotonic() - stopped_at > DRAIN_SECONDS):
+                elif stopped and (
+                    generation.starting or self._stop.at_once or time.monotonic() - stopped_at > DRAIN_SECONDS
+                ):
                     judging.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await judging
         finally:
+            self._stop.heeded = False
             for task in (judging, flushing):
                 task.cancel()
             await asyncio.gather(judging, flushing, return_exceptions=True)
@@ -445,10 +464,11 @@ def environment() -> dict[str, Any]:
 
 
 @contextmanager
-def cancel_on(
-    signals: Sequence[int], cancel: threading.Event, notify: Callable[[str], None]
-) -> Iterator[list[int]]:
-    """Set `cancel` at the first of these signals, saying so, and raise KeyboardInterrupt at the second.
+def cancel_on(signals: Sequence[int], stop: Stop, notify: Callable[[str], None]) -> Iterator[list[int]]:
+    """Set `stop` at the first of these signals, saying so, and `stop.at_once` at the second.
+
+    Where nobody heeds it the second raises KeyboardInterrupt. It never does so in the midst of generation,
+    where an engine or a connection may be at work, and none of them expects it.
 
     Gives a list that holds the signals that came.
     """
@@ -459,8 +479,11 @@ def cancel_on(
     def handle(number: int, _: object) -> None:
         came.append(number)
         if len(came) > 1:
+            stop.at_once = True
+            if stop.heeded:
+                return
             raise KeyboardInterrupt
-        cancel.set()
+        stop.set()
         notify(
             f"stopping: {DRAIN_SECONDS:.0f} seconds at most for what is in flight; once more stops at once"
         )

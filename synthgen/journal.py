@@ -122,6 +122,7 @@ class Journal:
         self._waiting: list[tuple[str, tuple[Any, ...]]] = []
         self._full, self._room = asyncio.Event(), asyncio.Event()
         self._fresh: dict[bytes, Completion] = {}
+        self._lost = False  # whether a commit failed
         self.session = 0
         self.on_commit: Callable[[], tuple[int, Mapping[str, Any]]] | None = None
         self.had_answers = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM completions)").fetchone()[0])
@@ -407,13 +408,16 @@ class Journal:
     def _commit(self, waiting: list[tuple[str, tuple[Any, ...]]]) -> None:
         by_statement: dict[str, list[tuple[Any, ...]]] = {}
         for statement, values in waiting:
+            if self._lost and statement in (_RECORD, _PROGRESS):
+                continue  # they follow records that are not stored
             by_statement.setdefault(statement, []).append(values)
         try:
             with self._writing():
                 for statement, rows in by_statement.items():
                     self._write.executemany(statement, rows)
-        except sqlite3.OperationalError as error:
-            raise _disk_error(self.path, error) from error
+        except BaseException:
+            self._lost = True
+            raise
         for values in by_statement.get(_COMPLETION, ()):
             self._fresh.pop(values[0], None)
 
@@ -489,15 +493,26 @@ def open_journal(directory: Path, recipe: str) -> Journal:
 
 
 def _prepare(connection: sqlite3.Connection, directory: Path, recipe: str) -> None:
+    new = not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]
+    meta = {} if new else _check(connection, directory, recipe)  # before anything in it changes
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    if not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]:
+    if new:
         with connection:
             connection.executescript(f"BEGIN; {_SCHEMA}")
             connection.executemany(
                 "INSERT INTO meta VALUES (?, ?)",
                 [("schema", str(SCHEMA_VERSION)), ("recipe", recipe), ("created", _now())],
             )
+        return
+    for schema in range(int(meta["schema"]), SCHEMA_VERSION):
+        with connection:
+            connection.executescript(f"BEGIN; {_MIGRATIONS[schema]}")
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(schema + 1),))
+
+
+def _check(connection: sqlite3.Connection, directory: Path, recipe: str) -> dict[str, str]:
+    """What a journal says of itself. Raises UsageError where it is none, or not one for this recipe."""
     meta = _meta(connection)
     if not meta.keys() >= {"schema", "recipe"}:
         raise UsageError(
@@ -509,10 +524,7 @@ def _prepare(connection: sqlite3.Connection, directory: Path, recipe: str) -> No
             f"{directory} holds the run of the recipe {meta['recipe']!r}, not of {recipe!r}",
             hint="give another directory with `-o`, or give the recipe its old `name:`",
         )
-    for schema in range(int(meta["schema"]), SCHEMA_VERSION):
-        with connection:
-            connection.executescript(f"BEGIN; {_MIGRATIONS[schema]}")
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(schema + 1),))
+    return meta
 
 
 def _check_schema(meta: Mapping[str, str], directory: Path) -> None:

@@ -73,12 +73,12 @@ class Case:
 
 
 def documents(count: int, each: int = 1) -> list[dict[str, str]]:
-    """Rows of which `each` in a row say the same."""
+    """Rows, gone through so many times."""
     topics = "rivers bread winter engines letters music stone planets".split()
     return [
         {"text": f"notes on {topics[n % 8]} and {topics[n // 8 % 8]} in the year {1000 + n}, as told twice"}
         for number in range(count)
-        for n in [number // each]
+        for n in [number % (count // each)]
     ]
 
 
@@ -299,7 +299,8 @@ class Life:
                 time.sleep(self.chance.uniform(0.05, 0.7))  # while it starts
             elif self.place.case.recipe["steps"] and self.chance.random() < 0.4:
                 wait_for(lambda: process.poll() is not None or len(self.server.asked) > asked)
-                time.sleep(self.chance.uniform(0.0, 0.7))  # while it asks, mostly
+                # While it asks, mostly; now and then longer than the second within which answers are durable.
+                time.sleep(self.chance.choice((0.0, 0.0, 1.2)) + self.chance.uniform(0.0, 0.7))
             else:
                 size = self.size()
                 wait_for(lambda: process.poll() is not None or self.size() > size)

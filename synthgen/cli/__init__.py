@@ -8,8 +8,13 @@ import sys
 
 import typer
 
+<<<<<<< HEAD
 from synthgen.cli import curate, filters, init, models, preview, run, show, stats, status, validate
 from synthgen.cli.options import version_callback
+=======
+from synthgen.cli import filters, init, models, preview, run, show, status, validate
+from synthgen.cli.options import note, version_callback
+>>>>>>> law
 
 app = typer.Typer(
     name="synthgen",
@@ -56,10 +61,10 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except SynthgenError as error:
-        sys.stderr.write(f"error: {error}\n")
+        note(f"error: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
+        note("\ninterrupted")
         sys.exit(130)
     except BrokenPipeError:  # whoever read the results has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -58,17 +60,38 @@ def results_only() -> Iterator[None]:
 
 def out(text: str) -> None:
     """A line of results, to standard output."""
-    sys.stdout.write(f"{text}\n")
+    try:
+        sys.stdout.write(f"{text}\n")
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        _mute(sys.stdout)  # a terminal that was closed
 
 
 def note(text: str) -> None:
     """A line about what happens, to standard error."""
-    sys.stderr.write(f"{text}\n")
+    say(f"{text}\n")
+
+
+def say(text: str) -> None:
+    """Write to standard error, at once; that nobody hears it any more is no reason to end a run."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _mute(sys.stderr)
+
+
+def _mute(stream: TextIO) -> None:
+    """From here on it leads nowhere, what it still holds included."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def out_json(data: Mapping[str, Any] | list[Any]) -> None:
     """Results as JSON, to standard output."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+    out(json.dumps(data, ensure_ascii=False, indent=2))
 
 
 def plain(text: str, limit: int | None = None) -> str:

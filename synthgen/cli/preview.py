@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,7 +41,7 @@ def preview(
     """Run a handful of tasks through everything and show each record with every measurement, kept or not."""
     from synthgen import api
     from synthgen.cli.progress import ProgressLine
-    from synthgen.driver import cancel_on
+    from synthgen.driver import Stop, cancel_on
 
     with results_only():
         loaded = api.load(
@@ -50,7 +49,7 @@ def preview(
         )
     seen: list[Judged] = []
     line = ProgressLine()
-    cancel = threading.Event()
+    cancel = Stop()
     with tempfile.TemporaryDirectory(prefix="synthgen-preview-") as place:
         try:
             with cancel_on([signal.SIGINT, signal.SIGTERM], cancel, note), results_only():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from synthgen.cli.options import say
 from synthgen.driver import Progress
 
 EVERY = 10.0
@@ -30,18 +31,16 @@ class ProgressLine:
         if progress.output_tokens and self._first_token is None:
             self._first_token = now
         if self._live:
-            sys.stderr.write("\r\x1b[2K" + self._text(progress, now))
-            sys.stderr.flush()
+            say("\r\x1b[2K" + self._text(progress, now))
         elif progress.stage != self._stage or now - self._shown >= EVERY:
-            sys.stderr.write(self._text(progress, now) + "\n")
+            say(self._text(progress, now) + "\n")
             self._shown = now
         self._stage = progress.stage
 
     def end(self) -> None:
         """Finish the line."""
         if self._live:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+            say("\r\x1b[2K")
 
     def _text(self, progress: Progress, now: float) -> str:
         judged = progress.kept + progress.dropped + progress.failed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,8 +81,12 @@ def run(
     """Generate and curate; goes on with what the run directory holds."""
     from synthgen import api
     from synthgen.cli.progress import ProgressLine
+<<<<<<< HEAD
     from synthgen.collecting import collect_less
     from synthgen.driver import cancel_on
+=======
+    from synthgen.driver import Stop, cancel_on
+>>>>>>> law
 
     with results_only():
         loaded = api.load(
@@ -91,16 +94,22 @@ def run(
         )
     for notice in loaded.notices:
         note(f"note: {notice}")
+<<<<<<< HEAD
     collect_less()
     cancel = threading.Event()
+=======
+    stop = Stop()
+>>>>>>> law
     line = ProgressLine()
-    stops = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    stops = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup was asked to see to it
+        stops.append(signal.SIGHUP)
     try:
-        with cancel_on(stops, cancel, note), results_only():
+        with cancel_on(stops, stop, note), results_only():
             result = api.run(
                 loaded,
                 output,
-                cancel=cancel,
+                cancel=stop,
                 on_progress=line,
                 on_notice=note,
                 retry_failed=retry_failed,
