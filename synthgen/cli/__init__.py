@@ -8,13 +8,8 @@ import sys
 
 import typer
 
-<<<<<<< HEAD
 from synthgen.cli import curate, filters, init, models, preview, run, show, stats, status, validate
-from synthgen.cli.options import version_callback
-=======
-from synthgen.cli import filters, init, models, preview, run, show, status, validate
 from synthgen.cli.options import note, version_callback
->>>>>>> law
 
 app = typer.Typer(
     name="synthgen",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,10 +34,10 @@ def curate(
     as_json: JsonOption = False,
 ) -> None:
     """Curate a finished run with other bounds into versions/N; no model is asked and nothing is changed."""
-    from synthgen.driver import cancel_on
+    from synthgen.driver import Stop, cancel_on
     from synthgen.recurate import recurate
 
-    cancel = threading.Event()
+    cancel = Stop()
     with cancel_on([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], cancel, note), results_only():
         done = recurate(
             directory, changes or (), project=project, dry_run=dry_run, cancel=cancel, on_notice=note

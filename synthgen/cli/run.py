@@ -81,12 +81,8 @@ def run(
     """Generate and curate; goes on with what the run directory holds."""
     from synthgen import api
     from synthgen.cli.progress import ProgressLine
-<<<<<<< HEAD
     from synthgen.collecting import collect_less
-    from synthgen.driver import cancel_on
-=======
     from synthgen.driver import Stop, cancel_on
->>>>>>> law
 
     with results_only():
         loaded = api.load(
@@ -94,12 +90,8 @@ def run(
         )
     for notice in loaded.notices:
         note(f"note: {notice}")
-<<<<<<< HEAD
     collect_less()
-    cancel = threading.Event()
-=======
     stop = Stop()
->>>>>>> law
     line = ProgressLine()
     stops = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup was asked to see to it
