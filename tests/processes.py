@@ -57,14 +57,16 @@ def ended(*arguments: object, code: int = 0, **options: Any) -> tuple[str, str]:
     return out, err
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+def wait_for(
+    condition: Callable[[], Any], process: subprocess.Popen[str] | None = None, *, pace: float = 0.002
+) -> Any:
     """What the condition gives once it gives something; it fails if the process ends before."""
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come about"
         if process is not None and process.poll() is not None and not condition():
             raise AssertionError(f"ended with {process.returncode}: {process.communicate()}")
-        time.sleep(0.002)
+        time.sleep(pace)
     return found
 
 

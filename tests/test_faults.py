@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from synthgen import driver
+from synthgen.driver import Stop, cancel_on
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RunError, UsageError
 from synthgen.journal import Journal, open_journal
@@ -134,6 +135,20 @@ def test_a_second_ctrl_c_does_not_wait(runs: Runs, undisturbed: dict[str, bytes]
     assert kept == runs.server.completed
     said = runs.goes_on(undisturbed)
     assert said["usage"]["requests"] == ROWS - kept
+
+
+def test_the_second_signal_strikes_only_where_nobody_heeds_it() -> None:
+    stop, said = Stop(), []
+    with cancel_on([signal.SIGINT], stop, said.append) as came:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_set()
+        stop.heeded = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.at_once
+        stop.heeded = False
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert (len(came), len(said)) == (3, 1)
 
 
 def on_a_terminal(follower: int) -> Callable[[], None]:
@@ -443,6 +458,11 @@ def as_version_1(directory: Path, into: Path) -> None:
         old.execute("UPDATE main.meta SET value = '1' WHERE key = 'schema'")
 
 
+def columns(directory: Path) -> dict[str, list[str]]:
+    tables = query(directory, "SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {name: [row[1] for row in query(directory, f"PRAGMA table_info({name})")] for (name,) in tables}
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_run_of_the_first_version_goes_on(
     runs: Runs, undisturbed: dict[str, bytes], finished: bool
@@ -463,6 +483,7 @@ def test_a_run_of_the_first_version_goes_on(
     assert runs.goes_on(undisturbed)["usage"]["requests"] == ROWS - kept
     ended("status", "old", cwd=runs.root)
     assert runs.answered() == ROWS
+    assert columns(runs.directory) == columns(made)
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
