@@ -28,6 +28,7 @@ from synthgen.supervisor import Patience, Stopped, Supervisor
 
 RE_ASKS = 2
 WINDOW = 4
+LEAST_AHEAD = 256  # tasks: one that waits its refusals out must not hold up the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,8 @@ class Generation:
 
     @property
     def _window(self) -> int:
-        return max((engine.engine.slots for engine in self.engines), default=64) * WINDOW
+        slots = max((engine.engine.slots for engine in self.engines), default=0)
+        return max(slots * WINDOW, LEAST_AHEAD)
 
     async def branches(self) -> AsyncGenerator[Branch, None]:
         """Every branch, in task order whatever order they finish in.

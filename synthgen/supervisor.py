@@ -29,7 +29,9 @@ from synthgen.errors import EngineUnreachable
 RESTARTS = 3
 DEADLINES = 6
 FAULTS_RIDDEN_OUT = 300.0
-LONGEST_WAIT = 60.0
+LONGEST_WAIT = 60.0  # that a server may ask for
+LONGEST_PAUSE = 30.0
+PAUSE_AMONG_ANSWERS = 2.0  # where others are answered meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +200,12 @@ class Supervisor:
         `issued` is told when it goes out, `failed` of every try that failed. Raises RequestFailed, Stopped
         or EngineUnreachable.
         """
-        key, delay, began = request.key, 0.5, time.monotonic()
+        key, delay, wait, began = request.key, 0.5, 0.0, time.monotonic()
         try:
             while True:
+                if wait:  # without a slot, which others can use where refusals come at random
+                    await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+                    wait = 0.0
                 await self._ready()
                 await self.slots.take(task, key)
                 self.in_flight += 1
@@ -210,6 +215,7 @@ class Supervisor:
                     if not self.slots.open:  # it died between
                         continue
                     issued()
+                    asked = time.monotonic()
                     return await self._complete(request)
                 except EngineDied as death:
                     failed(death.message)
@@ -220,11 +226,11 @@ class Supervisor:
                     self._heard()
                     self._still_patient(failure, began)
                     wait = delay if failure.retry_after is None else min(failure.retry_after, LONGEST_WAIT)
-                    delay = min(delay * 2, 30.0)
+                    delay = min(
+                        delay * 2, PAUSE_AMONG_ANSWERS if self._last_answer > asked else LONGEST_PAUSE
+                    )
                     if stopped():
                         raise Stopped from None
-                    # It keeps its slot: a server that is in trouble is asked less.
-                    await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
                 finally:
                     self.in_flight -= 1
                     self.slots.give_back()

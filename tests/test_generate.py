@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
 from synthgen.errors import EngineUnreachable
-from synthgen.generate import RE_ASKS, WINDOW, Branch, Generation
+from synthgen.generate import LEAST_AHEAD, RE_ASKS, Branch, Generation
 from synthgen.journal import Journal, open_journal
 from synthgen.loading import Loaded
 from synthgen.supervisor import Patience, Slots
@@ -154,7 +154,7 @@ def test_slots_may_change_while_running() -> None:
 
 
 def test_look_ahead_is_bounded_while_the_first_task_hangs(tmp_path: Path) -> None:
-    given = loaded(tmp_path, rows=200)
+    given = loaded(tmp_path, rows=LEAST_AHEAD * 2)
     release: list[asyncio.Event] = []
     asked_at_release: list[int] = []
 
@@ -180,8 +180,8 @@ def test_look_ahead_is_bounded_while_the_first_task_hangs(tmp_path: Path) -> Non
 
     with journal_in(tmp_path / "run") as journal:
         found = asyncio.run(main(journal))
-    assert asked_at_release == [4 * WINDOW]
-    assert [branch.task for branch in found] == list(range(200))
+    assert asked_at_release == [LEAST_AHEAD]
+    assert [branch.task for branch in found] == list(range(LEAST_AHEAD * 2))
 
 
 def test_look_ahead_can_be_narrowed(tmp_path: Path) -> None:
@@ -433,7 +433,7 @@ def test_stopping_begins_nothing_new_and_closing_cancels_the_rest(tmp_path: Path
         found = asyncio.run(main(journal))
     assert [branch.task for branch in found] == [0, 1, 2, 3, 4]
     assert len(cancelled) == 2
-    assert len(engine.asked) <= 3 + 4 * WINDOW
+    assert len(engine.asked) <= 3 + LEAST_AHEAD
     again = FakeEngine()
     with journal_in(tmp_path / "run") as journal:
         rest = branches(given, again, journal)

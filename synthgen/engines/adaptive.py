@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+LEAST = 4  # a server that refuses at random, whatever it is asked, must not end at one at a time
 PROBE_AFTER = 8  # rounds without a gain, after which one more step up is tried
 
 
@@ -52,7 +53,7 @@ class AdaptiveSlots:
             return
         self._doubling = False
         self._best = 0.0
-        self._good = max(1, self.slots // 2)
+        self._good = max(min(LEAST, self.slots), self.slots // 2)
         self._change(self._good)
         self._cut = self._since
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from synthgen.engines.adaptive import PROBE_AFTER, AdaptiveSlots
+from synthgen.engines.adaptive import LEAST, PROBE_AFTER, AdaptiveSlots
 
 
 class Server:
@@ -66,12 +66,13 @@ def test_a_request_from_before_the_last_growth_still_halves() -> None:
     assert server.slots.slots == 32
 
 
-def test_never_below_one() -> None:
-    server = Server(capacity=1, start=2)
-    for _ in range(5):
-        server.now += 1
-        server.slots.overloaded(server.now)
-    assert server.slots.slots == 1
+def test_never_below_a_few() -> None:
+    for start, least in ((64, LEAST), (2, 2)):
+        server = Server(capacity=1, start=start)
+        for _ in range(9):
+            server.now += 1
+            server.slots.overloaded(server.now)
+        assert server.slots.slots == least
 
 
 def test_recovers_slowly_after_an_overload() -> None:
