@@ -30,6 +30,7 @@ def run(
     on_notice: Callable[[str], None] | None = None,
     retry_failed: bool = False,
     reuse: Sequence[str | Path] = (),
+    concurrency: int | None = None,
     max_failures: int | None = None,
     patience: float | None = None,
 ) -> RunResult:
@@ -38,6 +39,7 @@ def run(
     `engine` is an engine of the caller's own instead of the one the recipe names, or one for each name in
     `models:`. `cancel`, once set, stops the run within seconds, losing nothing. `on_record` sees each record
     as it is judged, in task order; `on_notice` is told when a model is fetched or an engine started again.
+    `concurrency` is for how many requests an engine takes at a time, whatever the recipe's options say.
     `reuse` names other runs, or folders of them, whose answers to equal requests are taken. With more than
     `max_failures` failed tasks the run stops. For `patience` seconds an engine's errors are ridden out
     while it answers nothing. Raises RecipeError, UsageError, RunError or EngineUnreachable.
@@ -47,7 +49,7 @@ def run(
     driver = Driver(
         loaded,
         place,
-        engines_for(loaded, engine, on_notice),
+        engines_for(loaded, engine, on_notice, concurrency),
         cancel=cancel,
         on_progress=on_progress,
         on_record=on_record,
@@ -75,6 +77,7 @@ def engines_for(
     loaded: Loaded,
     own: Engine | Mapping[str, Engine] | None = None,
     notify: Callable[[str], None] | None = None,
+    concurrency: int | None = None,
 ) -> dict[str, Engine]:
     """One engine for each model that a step uses: the caller's own, or those that the recipe names."""
     wanted = sorted({step.model for step in loaded.steps})
@@ -86,6 +89,7 @@ def engines_for(
             _sampling(loaded),
             root=loaded.project.root,
             base_url=loaded.base_url,
+            concurrency=concurrency,
             notify=notify,
         )
     if isinstance(own, Mapping):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from synthgen import recipe as language
 from synthgen.chain import ChainFilter
 from synthgen.conversation import conversation
-from synthgen.digests import canonical, sha256
+from synthgen.digests import canonical
 from synthgen.errors import Problem, RecipeError, UsageError
 from synthgen.filter_files import check_params, filter_names, find_filter
 from synthgen.plan import Plan
@@ -603,8 +603,3 @@ def _overridden(said: Mapping[str, Any]) -> ModelRef:
 def filter_out(models: Mapping[str, ModelRef]) -> list[str]:
     """Names of models that a step can name."""
     return [name for name in models if name]
-
-
-def recipe_sha256(loaded: Loaded) -> str:
-    """Digest of the recipe's bytes."""
-    return sha256(loaded.file.text.encode())

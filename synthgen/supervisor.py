@@ -200,7 +200,8 @@ class Supervisor:
         `issued` is told when it goes out, `failed` of every try that failed. Raises RequestFailed, Stopped
         or EngineUnreachable.
         """
-        key, delay, wait, began = request.key, 0.5, 0.0, time.monotonic()
+        key, delay, wait = request.key, 0.5, 0.0
+        began = refused = time.monotonic()
         try:
             while True:
                 if wait:  # without a slot, which others can use where refusals come at random
@@ -215,7 +216,6 @@ class Supervisor:
                     if not self.slots.open:  # it died between
                         continue
                     issued()
-                    asked = time.monotonic()
                     return await self._complete(request)
                 except EngineDied as death:
                     failed(death.message)
@@ -226,9 +226,9 @@ class Supervisor:
                     self._heard()
                     self._still_patient(failure, began)
                     wait = delay if failure.retry_after is None else min(failure.retry_after, LONGEST_WAIT)
-                    delay = min(
-                        delay * 2, PAUSE_AMONG_ANSWERS if self._last_answer > asked else LONGEST_PAUSE
-                    )
+                    answering = self._last_answer >= refused
+                    delay = min(delay * 2, PAUSE_AMONG_ANSWERS if answering else LONGEST_PAUSE)
+                    refused = time.monotonic()
                     if stopped():
                         raise Stopped from None
                 finally:

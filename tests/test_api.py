@@ -103,6 +103,14 @@ def test_the_same_bytes_at_one_slot_and_at_many(tmp_path: Path, end: dict[str, A
         assert (result.planned, result.kept) == (first.planned, first.kept)
 
 
+def test_how_many_at_a_time_is_in_no_output(tmp_path: Path) -> None:
+    given_ = {"engine": "openai", "id": "m", "base_url": "http://localhost:1/v1"}
+    for name, options in (("one", {"concurrency": 1}), ("many", {"concurrency": 512}), ("none", {})):
+        model = {**given_, "options": options} if options else given_
+        run_it(loaded(tmp_path, recipe(model=model)), directory=tmp_path / name)
+    assert outputs(tmp_path / "one") == outputs(tmp_path / "many") == outputs(tmp_path / "none")
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.integers(0, 2**32), st.booleans())
 def test_interruptions_change_nothing_and_lose_nothing(

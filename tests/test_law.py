@@ -41,16 +41,6 @@ SEEN = """\
             file.write(record.id + "\\n")
         return len(record.text)
 """
-# So many requests at a time, whatever the server bears.
-AT_A_TIME = """
-    import sys
-    from synthgen.engines import openai
-    slots = int(sys.argv.pop(1))
-    adaptive = openai.AdaptiveSlots
-    openai.AdaptiveSlots = lambda **_: adaptive(fixed=slots)
-    from synthgen.cli import main
-    main()
-"""
 FAULTS = {
     "429": 0.1, "429-after": 0.1, "429-date": 0.1, "503": 0.05, "503-after": 0.05, "reset": 0.04,
     "half": 0.04, "not-json": 0.04, "empty": 0.04,
@@ -185,12 +175,13 @@ class Place:
     def environment(self, server: StandIn, directory: Path) -> dict[str, str]:
         return {"SYNTHGEN_BASE_URL": server.url, "SEEN": str(directory) + ".seen"}
 
-    def run(self, directory: Path, *, at_a_time: int, **settings: Any) -> dict[str, Any]:
-        """A whole run; gives its summary."""
+    def run(self, directory: Path, *, at_a_time: int | None, **settings: Any) -> dict[str, Any]:
+        """A whole run, as many requests at a time as it finds out without `at_a_time`; gives its summary."""
+        given = () if at_a_time is None else ("--concurrency", at_a_time)
         with serving(self.case.settings(**settings)) as server:
             said, _ = ended(
-                at_a_time, "run", "a", "-o", directory, "--json",
-                cwd=self.root, script=AT_A_TIME, code=self.code, env=self.environment(server, directory),
+                "run", "a", "-o", directory, "--json", *given,
+                cwd=self.root, code=self.code, env=self.environment(server, directory),
             )  # fmt: skip
             if settings.get("faults"):
                 assert set(server.faulted) == set(settings["faults"])
@@ -249,7 +240,7 @@ def counted(said: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ASKING)
 def test_the_same_bytes_through_faults(places: Callable[[str], Place], name: str) -> None:
     place = places(name)
-    summary = place.run(place.root / "faults", at_a_time=200, faults=FAULTS, most_faults=3)
+    summary = place.run(place.root / "faults", at_a_time=None, faults=FAULTS, most_faults=3)
     assert outputs(place.root / "faults") == place.bytes
     assert counted(summary) == counted(place.summary)
     failed = place.root / "faults" / "failed.jsonl"
@@ -280,12 +271,9 @@ class Life:
         self.version: list[Any] = []
 
     def process(self) -> Any:
-        # Left to itself, a run of which three in ten requests are refused asks next to nothing at a time.
-        through = (64,) if self.server.settings.faults else ()
         return started(
-            *through, "run", "a", "-o", self.directory, "--json",
-            cwd=self.place.root, script=AT_A_TIME if through else None,
-            env=self.place.environment(self.server, self.directory),
+            "run", "a", "-o", self.directory, "--json",
+            cwd=self.place.root, env=self.place.environment(self.server, self.directory),
         )  # fmt: skip
 
     def killed(self) -> bool:

@@ -58,6 +58,15 @@ def run(
             envvar="SYNTHGEN_REUSE",
         ),
     ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            min=1,
+            help="So many requests at a time, whatever the recipe's options say.",
+            envvar="SYNTHGEN_CONCURRENCY",
+        ),
+    ] = None,
     max_failures: Annotated[
         int | None,
         typer.Option(
@@ -106,6 +115,7 @@ def run(
                 on_notice=note,
                 retry_failed=retry_failed,
                 reuse=tuple(reuse or ()),
+                concurrency=concurrency,
                 max_failures=max_failures,
                 patience=patience,
             )

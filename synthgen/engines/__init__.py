@@ -20,12 +20,14 @@ def open_engines(
     *,
     root: Path,
     base_url: str | None = None,
+    concurrency: int | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> dict[str, Engine]:
     """An engine for each model, two names of one model sharing it. Weights are fetched; nothing is loaded.
 
     `sampling` is what each model will be asked with, `root` where a recipe's paths begin, `base_url` the
-    address that the user, not the recipe, named. Raises UsageError for an option or a sampling parameter
+    address that the user, not the recipe, named, `concurrency` how many requests each is to take at a time,
+    whatever its options say. Raises UsageError for an option or a sampling parameter
     that an engine does not have, EngineUnreachable where a model cannot be had.
     """
     opened: dict[str, Engine] = {}
@@ -33,18 +35,24 @@ def open_engines(
     for name, model in models.items():
         alike = model.model_dump_json(exclude={"prices"})
         if alike not in opened:
-            opened[alike] = _open(model, root, base_url, notify)
+            opened[alike] = _open(model, root, base_url, concurrency, notify)
         engines[name] = opened[alike]
         for asked in sampling.get(name, ()):
             _check_sampling(model, engines[name].identity.engine, asked)
     return engines
 
 
-def _open(model: ModelRef, root: Path, base_url: str | None, notify: Callable[[str], None] | None) -> Engine:
+def _open(
+    model: ModelRef,
+    root: Path,
+    base_url: str | None,
+    concurrency: int | None,
+    notify: Callable[[str], None] | None,
+) -> Engine:
     from synthgen import models
 
     if model.engine == "openai" or (model.engine is None and model.base_url):
-        return _openai(model, base_url)
+        return _openai(_paced(model, "concurrency", concurrency), base_url)
     place = Path.cwd() if (Path.cwd() / model.id).exists() else root
     files = models.locate(model.id, revision=model.revision, base=place, notify=notify)
     assert files.path is not None
@@ -58,7 +66,7 @@ def _open(model: ModelRef, root: Path, base_url: str | None, notify: Callable[[s
         return LlamaCppEngine(
             files.path,
             ModelIdentity("llamacpp", files.id, files.revision, files.weights),
-            options=model.options,
+            options=_paced(model, "slots", concurrency).options,
             template_args=model.template_args,
         )
     from synthgen.engines.vllm import VllmEngine
@@ -73,9 +81,16 @@ def _open(model: ModelRef, root: Path, base_url: str | None, notify: Callable[[s
     return VllmEngine(
         str(path),
         ModelIdentity("vllm", files.id, files.revision, files.weights),
-        options=model.options,
+        options=_paced(model, "max_num_seqs", concurrency).options,
         template_args=model.template_args,
     )
+
+
+def _paced(model: ModelRef, option: str, concurrency: int | None) -> ModelRef:
+    """The model with its engine's option for requests at a time."""
+    if concurrency is None:
+        return model
+    return model.model_copy(update={"options": {**model.options, option: concurrency}})
 
 
 def _openai(model: ModelRef, base_url: str | None) -> Engine:

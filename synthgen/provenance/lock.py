@@ -14,18 +14,27 @@ from synthgen.digests import sha256
 from synthgen.engines.base import ModelIdentity
 from synthgen.loading import Loaded
 
+PACE = frozenset({"concurrency", "max_concurrency"})
+
 
 def lock(loaded: Loaded, models: Mapping[str, ModelIdentity]) -> dict[str, Any]:
-    """What took effect. Holds no time, no address and nothing else of this machine: sessions hold that."""
+    """What took effect. Holds no time, no address and nothing else of this machine: sessions hold that.
+
+    Nor how many requests go to a server at a time, which changes no answer.
+    """
     recipe = loaded.recipe
     effective = recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     for model in (effective.get("model"), *effective.get("models", {}).values()):
         if isinstance(model, dict):
             model.pop("base_url", None)
+            options = {name: value for name, value in model.get("options", {}).items() if name not in PACE}
+            model.pop("options", None)
+            if options:
+                model["options"] = options
     return {
         "synthgen": __version__,
         "recipe": effective,
-        "recipe_sha256": sha256(loaded.file.text.encode()),
+        "recipe_sha256": sha256(orjson.dumps(effective, option=orjson.OPT_SORT_KEYS)),
         "seeds": {name: {"rows": len(rows), "files": rows.digests()} for name, rows in loaded.files.items()},
         "prompts": {step.name: _prompt(step.prompt.name, step.prompt.sha256) for step in loaded.steps},
         "sampling": {step.name: dict(step.sampling) for step in loaded.steps},
