@@ -28,6 +28,7 @@ def run(
     on_progress: Callable[[Progress], None] | None = None,
     on_record: Callable[[Judged], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
+    confirm: Callable[[], bool] | None = None,
     retry_failed: bool = False,
     reuse: Sequence[str | Path] = (),
     concurrency: int | None = None,
@@ -39,6 +40,7 @@ def run(
     `engine` is an engine of the caller's own instead of the one the recipe names, or one for each name in
     `models:`. `cancel`, once set, stops the run within seconds, losing nothing. `on_record` sees each record
     as it is judged, in task order; `on_notice` is told when a model is fetched or an engine started again.
+    `confirm` is asked before an edited recipe asks anything anew where it ran before.
     `concurrency` is for how many requests an engine takes at a time, whatever the recipe's options say.
     `reuse` names other runs, or folders of them, whose answers to equal requests are taken. With more than
     `max_failures` failed tasks the run stops. For `patience` seconds an engine's errors are ridden out
@@ -54,6 +56,7 @@ def run(
         on_progress=on_progress,
         on_record=on_record,
         on_notice=on_notice,
+        confirm=confirm,
         retry_failed=retry_failed,
         reuse=[Path(other) for other in reuse],
         max_failures=max_failures,

@@ -18,7 +18,7 @@ from typing import Any
 from synthgen import __version__
 from synthgen.curate import Counts, Curation, Judged, describe
 from synthgen.engines.base import Engine
-from synthgen.errors import RunError
+from synthgen.errors import RunError, UsageError
 from synthgen.export.card import Published
 from synthgen.export.dataset import write_failures, write_version
 from synthgen.export.durable import recover
@@ -34,6 +34,7 @@ from synthgen.workers import open_measurer
 
 DRAIN_SECONDS = 10.0
 TICK = 0.2
+LOOKED_AT = 1000  # tasks, to tell how much an edited recipe would ask anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class Driver:
         on_progress: Callable[[Progress], None] | None = None,
         on_record: Callable[[Judged], None] | None = None,
         on_notice: Callable[[str], None] | None = None,
+        confirm: Callable[[], bool] | None = None,
         retry_failed: bool = False,
         reuse: Sequence[Path] = (),
         max_failures: int | None = None,
@@ -139,6 +141,7 @@ class Driver:
         self._on_progress = on_progress
         self._on_record = on_record
         self._note = on_notice or (lambda _: None)
+        self._confirm = confirm
         self._retry_failed = retry_failed
         self._reuse = reuse
         self._max_failures = max_failures
@@ -159,6 +162,7 @@ class Driver:
             if finished is not None:
                 outcome = finished.outcome
                 return finished
+            self._tell_of_edits(journal)
             journal.begin_session("run", environment())
             try:
                 result = await self._through(journal)
@@ -169,6 +173,18 @@ class Driver:
                     journal.end_session(outcome, self._details())
         finally:
             journal.close()
+
+    def _tell_of_edits(self, journal: Journal) -> None:
+        """Say how much an edited recipe would ask anew. Raises UsageError where that is not wanted."""
+        if not journal.had_answers or journal.knows(fingerprint(self._locked)):
+            return
+        missing, looked = Generation(self._loaded, self._engines, journal).anew(LOOKED_AT)
+        if not missing:
+            return
+        tasks = f"the first {looked:,} tasks" if looked == LOOKED_AT else f"{looked:,} tasks"
+        self._note(f"the recipe has changed: of {tasks} {missing:,} would be asked anew; no answer is lost")
+        if self._confirm is not None and not self._confirm():
+            raise UsageError("nothing was asked, and nothing has changed")
 
     def _details(self) -> dict[str, Any]:
         return {

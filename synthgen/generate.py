@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -150,6 +151,20 @@ class Generation:
     def _window(self) -> int:
         slots = max((engine.engine.slots for engine in self.engines), default=0)
         return max(slots * WINDOW, LEAST_AHEAD)
+
+    def anew(self, most: int) -> tuple[int, int]:
+        """Of the first `most` tasks: how many have no stored answer to their first request, of how many."""
+        tasks = list(islice(self._loaded.plan.tasks(), most if self._steps else 0))
+        missing = 0
+        for task in tasks:
+            asking = self._steps[0]
+            try:
+                messages = asking.step.prompt.render(task.values)
+            except PromptFailed:
+                continue
+            key = request_key(asking.frame.body(messages, repeat=task.repeat))
+            missing += self._journal.stored_answer(key) is None
+        return missing, len(tasks)
 
     async def branches(self) -> AsyncGenerator[Branch, None]:
         """Every branch, in task order whatever order they finish in.

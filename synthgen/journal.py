@@ -258,6 +258,11 @@ class Journal:
         )
         self._waiting.append((_RECORD, values))
 
+    def knows(self, fingerprint: str) -> bool:
+        """Whether a version of this very recipe was begun before."""
+        query = "SELECT EXISTS (SELECT 1 FROM versions WHERE fingerprint = ?)"
+        return bool(self._read.execute(query, (fingerprint,)).fetchone()[0])
+
     def begin_version(self, command: str, fingerprint: str, chain: Sequence[Mapping[str, Any]] = ()) -> int:
         """Begin a version, with its filters; one that was begun and never finished is begun anew."""
         with self._writing():

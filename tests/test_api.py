@@ -217,6 +217,26 @@ def test_an_edited_prompt_asks_only_what_it_changes(tmp_path: Path) -> None:
     assert back.asked == []
 
 
+def test_an_edited_recipe_says_what_it_would_ask_and_can_be_stopped(tmp_path: Path) -> None:
+    notes: list[str] = []
+    first = run_it(loaded(tmp_path, recipe(), rows=8), on_notice=notes.append, confirm=lambda: False)
+    assert (first.kept, notes) == (8, [])
+    before = outputs(first.dir)
+    edited = recipe(steps=[{"answer": {"prompt": {"user": "Say more of {{ doc }}"}}}])
+    engine = FakeEngine()
+    with pytest.raises(UsageError, match="nothing was asked"):
+        run_it(loaded(tmp_path, edited, rows=10), engine, on_notice=notes.append, confirm=lambda: False)
+    assert engine.asked == []
+    assert outputs(first.dir) == before
+    assert "of 10 tasks 10 would be asked anew" in notes[0]
+    more = run_it(loaded(tmp_path, recipe(), rows=10), engine, on_notice=notes.append, confirm=lambda: True)
+    assert "of 10 tasks 2 would be asked anew" in notes[1]
+    assert (more.kept, len(engine.asked)) == (10, 2)
+    # other bounds ask nothing, and so nobody is asked
+    run_it(loaded(tmp_path, recipe(filters=["refusal"]), rows=10), engine, confirm=lambda: False)
+    assert len(engine.asked) == 2
+
+
 def test_renamed_steps_and_other_surroundings_ask_nothing(tmp_path: Path) -> None:
     run_it(loaded(tmp_path, recipe()))
     renamed = recipe(

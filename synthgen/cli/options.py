@@ -58,6 +58,11 @@ def results_only() -> Iterator[None]:
         yield
 
 
+def on_a_terminal() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def out(text: str) -> None:
     """A line of results, to standard output."""
     try:

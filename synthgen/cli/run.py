@@ -18,6 +18,7 @@ from synthgen.cli.options import (
     TasksOption,
     bound,
     note,
+    on_a_terminal,
     out,
     out_json,
     plain,
@@ -85,6 +86,10 @@ def run(
             envvar="SYNTHGEN_PATIENCE",
         ),
     ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Ask no question before an edited recipe.", envvar="SYNTHGEN_YES"),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Generate and curate; goes on with what the run directory holds."""
@@ -113,6 +118,7 @@ def run(
                 cancel=stop,
                 on_progress=line,
                 on_notice=note,
+                confirm=None if yes or not on_a_terminal() else _confirm,
                 retry_failed=retry_failed,
                 reuse=tuple(reuse or ()),
                 concurrency=concurrency,
@@ -142,6 +148,10 @@ def run(
         raise typer.Exit(EXIT_SHORT)
     if result.failed and (max_failures is None or result.failed > max_failures):
         raise typer.Exit(EXIT_SHORT)
+
+
+def _confirm() -> bool:
+    return typer.confirm("go on?", default=True, err=True)
 
 
 def _show_failures(result: RunResult) -> None:
