@@ -146,7 +146,7 @@ def _changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
             raise UsageError(f"{change!r} is no change of a filter", hint="for example toxicity.max=0.3")
         if name not in uses:
             raise UsageError(f"the run has no filter {name!r}", hint=did_you_mean(name, list(uses)))
-        uses[name][key] = _value(text.strip())
+        uses[name][key] = value_of(text.strip())
     filters = []
     for name, use in uses.items():
         try:
@@ -158,7 +158,7 @@ def _changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
     return recipe.model_copy(update={"filters": filters})
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
     """A value of a change: JSON where it is, else text."""
     try:
         return orjson.loads(text)

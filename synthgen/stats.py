@@ -28,6 +28,14 @@ class Measured:
     abstained: int = 0
     outside: int = 0
 
+    def count(self, value: float | None, verdict: str) -> None:
+        """One measurement."""
+        if value is None:
+            self.abstained += 1
+        else:
+            self.values.append(value)
+        self.outside += verdict in ("drop", "flag")
+
     def as_json(self) -> dict[str, Any]:
         """Counts, quantiles and a histogram whose bins cover all values evenly."""
         ordered = sorted(self.values)
@@ -84,12 +92,7 @@ def distributions(
     }
     for record in verdicts:
         for name, verdict in record.items():
-            measured = found[name]
-            if verdict["value"] is None:
-                measured.abstained += 1
-            else:
-                measured.values.append(verdict["value"])
-            measured.outside += verdict["verdict"] in ("drop", "flag")
+            found[name].count(verdict["value"], verdict["verdict"])
     return list(found.values())
 
 

@@ -12,6 +12,7 @@ from synthgen.errors import UsageError
 from synthgen.journal import SCHEMA_VERSION, open_for_reading, running
 
 RECENT = 1000
+BATCH = 256
 STATES = ("kept", "dropped", "failed")
 
 
@@ -99,6 +100,16 @@ class RunView:
         """The filters of the version that is shown, in order, each with its bound."""
         row = self._one("SELECT chain FROM versions WHERE version = ?", (self._version(),))
         return list(orjson.loads(row[0])) if row and row[0] else []
+
+    def contents(self) -> Iterator[tuple[list[str], list[Any]]]:
+        """Ids and parsed contents of the records that have any, a batch at a time."""
+        rows = self._journal.execute(
+            "SELECT r.id, c.body FROM records AS r JOIN contents AS c ON c.sha256 = r.content "
+            "WHERE r.version = ? ORDER BY r.task, r.branch",
+            (self._version(),),
+        )
+        while batch := rows.fetchmany(BATCH):
+            yield [id for id, _ in batch], [orjson.loads(body) for _, body in batch]
 
     def verdicts(self) -> Iterator[dict[str, Any]]:
         """What was measured of each record, by filter, with its verdict."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import keyword
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from synthgen.cli.options import JsonOption, bound, note, out, out_json, results_only, table
+from synthgen.cli.options import JsonOption, bound, note, out, out_json, plain, results_only, table
 
 app = typer.Typer(help="The filters that recipes here can use.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -67,6 +68,120 @@ def show(name: Annotated[str, typer.Argument(help="A filter's name.")], as_json:
         out(
             f"{parameter}: {said['type']}" + (f" = {said['default']}" if "default" in said else " (required)")
         )
+
+
+@app.command("new")
+def new(name: Annotated[str, typer.Argument(help="The new filter's name.")]) -> None:
+    """Write filters/NAME.py of this project: a filter that works, with examples that test it."""
+    from synthgen.errors import UsageError
+    from synthgen.filter_examples import TEMPLATE
+
+    if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name):
+        raise UsageError(
+            f"{name!r} cannot name a filter", hint="letters, digits and _, beginning with a letter"
+        )
+    file = Path("filters") / f"{name}.py"
+    if file.exists():
+        raise UsageError(f"{file} is there already")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(TEMPLATE.format(name=name, title=name.replace("_", " ").capitalize() + "."))
+    out(f"{file}")
+    note(f"change it, then: synthgen filters test {name}")
+
+
+@app.command("test")
+def try_out(
+    name: Annotated[str, typer.Argument(help="A filter's name.")],
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="A parameter or bound such as is=en or max=3.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="A run directory: measure its records too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a filter on the examples in its docstring, and on a run's records to see what it would drop."""
+    from synthgen.errors import UsageError
+    from synthgen.filter_examples import examples, try_examples
+    from synthgen.filter_files import check_params, find_filter
+    from synthgen.loading import value_of
+    from synthgen.project import Project
+    from synthgen.yamlfile import did_you_mean
+
+    with results_only():
+        found = find_filter(name, Project(Path.cwd()))
+        if found is None:
+            raise UsageError(f"there is no filter {name!r}", hint=did_you_mean(name, _names()))
+        params = {key: value_of(text) for key, _, text in (each.partition("=") for each in param or ())}
+        own = {key: value for key, value in params.items() if key not in ("min", "max", "of", "action")}
+        for _, message, hint in check_params(found.definition, own):
+            raise UsageError(message, hint=hint or "--param NAME=VALUE")
+        try:
+            given = examples(found.definition.help)
+        except ValueError as error:
+            raise UsageError(f"the docstring of {name}: {error}") from None
+        outcomes = try_examples(found, params, given)
+        measured = _measured(run, found, params) if run is not None else None
+    wrong = [outcome for outcome in outcomes if not outcome.right]
+    if as_json:
+        out_json(
+            {
+                "examples": [
+                    {
+                        "text": each.example.text,
+                        "expected": each.example.expected,
+                        "value": each.value,
+                        "verdict": each.verdict,
+                        "right": each.right,
+                        "error": each.error,
+                    }
+                    for each in outcomes
+                ],
+                "run": measured,
+            }
+        )
+    else:
+        for each in outcomes:
+            value = each.error or ("abstains" if each.value is None else f"{each.value:g}, {each.verdict}")
+            sign = "ok   " if each.right else "WRONG"
+            out(
+                f"{sign} {plain(repr(each.example.text), 70)} -> {each.example.expected}"
+                f"  ({plain(value, 200)})"
+            )
+        out(f"{len(outcomes) - len(wrong)} of {len(outcomes)} examples are right")
+        if not outcomes and run is None:
+            note(f'{name} has no examples: write them under "Examples:" in its docstring, or give --run DIR')
+        if measured is not None:
+            from synthgen.cli.stats import show_distribution
+
+            show_distribution(measured)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _measured(run: Path, found: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """The distribution of a filter over the records of a run."""
+    from synthgen.chain import ChainFilter, Measuring
+    from synthgen.recipe import FilterUse
+    from synthgen.stats import Measured
+    from synthgen.view import RunView
+
+    link = ChainFilter.of_recipe(found, FilterUse(**params))
+    if link.runs:
+        from synthgen.errors import UsageError
+
+        raise UsageError(f"{link.name} compares records with one another; curate a run with it instead")
+    measuring = Measuring([link])
+    measured = Measured(link.name, link.of, link.min, link.max, link.action)
+    with RunView(run) as view:
+        for ids, bodies in view.contents():
+            for result in measuring.measure(ids, bodies, [()] * len(ids)).results:
+                measurement = result[link.name]
+                if isinstance(measurement, str):
+                    note(measurement)
+                    continue
+                measured.count(measurement.value, link.judge(measurement.value))
+    return measured.as_json()
 
 
 def _names() -> list[str]:

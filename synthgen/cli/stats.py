@@ -42,12 +42,13 @@ def stats(
         out_json(said)
         return
     for each in said["filters"]:
-        _show(each)
+        show_distribution(each)
     if right is not None:
         _show_labels(said["labels"])
 
 
-def _show(said: Mapping[str, Any]) -> None:
+def show_distribution(said: Mapping[str, Any]) -> None:
+    """Print one filter's distribution, with what is outside its bound marked."""
     limits = bound(said["min"], said["max"]) or "no bound"
     out(
         f"{said['filter']} of {said['of']}: {said['measured']:,} measured, {said['abstained']:,} abstained, "
