@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.standin import StandIn, serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hang_ups_as_usual() -> Iterator[None]:
+    """Under nohup they are ignored, and so they would be by every process that a test starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -57,9 +59,14 @@ def test_while_it_runs_the_sum_always_holds(tmp_path: Path, monkeypatch: pytest.
         if progress.stage == "generating":
             seen.append(status(directory))
 
-    run_it(loaded(tmp_path, FILTERED, rows=2000), FakeEngine(answer), directory=directory, on_progress=look)
+    async def soon(request: Request) -> Any:
+        await asyncio.sleep(0.002)
+        return answer(request)
+
+    given = loaded(tmp_path, FILTERED, rows=2000)
+    run_it(given, FakeEngine(soon), directory=directory, on_progress=look)
     assert {said["state"] for said in seen} == {"running"}
-    assert {said["process"] for said in seen} == {str(__import__("os").getpid())}
+    assert {said["process"] for said in seen} == {str(os.getpid())}
     counted = [said for said in seen if said["kept"] is not None]
     assert len({said["kept"] for said in counted}) > 2
     for said in counted:
