@@ -109,6 +109,8 @@ class Curation:
         target: int | None,
         budget: Budget,
         counts: Counts | None = None,
+        *,
+        max_failures: int | None = None,
     ) -> None:
         """Begin, or go on after what `counts` says."""
         self.counts = counts or Counts(by_filter={link.name: {"dropped": 0, "flagged": 0} for link in chain})
@@ -118,6 +120,7 @@ class Curation:
         self._version = version
         self._target = target
         self._budget = budget
+        self._max_failures = max_failures
         self._numbers = {
             link.name: journal.filter_number(link.key, link.name, describe(link)) for link in chain
         }
@@ -140,6 +143,11 @@ class Curation:
     def ended(self) -> bool:
         """Whether the cut is here: nothing that follows belongs to the dataset."""
         return self.reached or self.spent_out is not None
+
+    @property
+    def fails_too_often(self) -> bool:
+        """Whether more have failed than are tolerable."""
+        return self._max_failures is not None and self.counts.failed > self._max_failures
 
     async def recall(self) -> None:
         """Tell the filters of the run of what an earlier session kept of this version."""
@@ -201,7 +209,7 @@ class Curation:
                         continue
                     for judged in self._resolve(await measuring.popleft()):
                         yield judged
-                    if self.ended:
+                    if self.ended or self.fails_too_often:
                         return
                 await gathering
             finally:
@@ -236,7 +244,7 @@ class Curation:
                 features, sha = batch.measured.features[place], batch.shas[place]
                 place += 1
                 judged.append(self._one(branch, sha, stored, results, features))
-            if self.ended:
+            if self.ended or self.fails_too_often:
                 break
         return judged
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from synthgen.workers import open_measurer
 
 DRAIN_SECONDS = 10.0
 TICK = 0.2
+FIRST_FEW = 8
 LOOKED_AT = 1000  # tasks, to tell how much an edited recipe would ask anew
 
 
@@ -60,7 +61,8 @@ class RunResult:
     `outcome` is `done`, `nothing to do`, `short` (a budget or the seeds ended before the target, or before
     the last task), `failures`, `too many failures` (it stopped at them, with tasks pending) or `interrupted`.
     `ended_by` is what it ended at: `target`, `tasks`, `attempts`, `output_tokens`, `money`, `seconds`, or
-    None where it did not end. `errors` are the commonest of the failed tasks, with how often each came.
+    None where it did not end. `written` is false where every task failed, and an earlier dataset was left
+    as it is. `errors` are the commonest of the failed tasks, with how often each came.
     """
 
     run: str
@@ -79,6 +81,7 @@ class RunResult:
     ended_by: str | None = None
     reused_from: Mapping[str, int] = field(default_factory=dict)
     money: float | None = None
+    written: bool = True
     errors: Sequence[tuple[str, int]] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -154,6 +157,13 @@ class Driver:
     async def run(self) -> RunResult:
         """Generate, curate and write. Raises RecipeError, RunError, EngineUnreachable or UsageError."""
         trial(self._loaded)
+        self._others = open_others(self._reuse, self._directory, usable_only=self._retry_failed)
+        try:
+            return await self._in_directory()
+        finally:
+            self._others.close()
+
+    async def _in_directory(self) -> RunResult:
         journal = open_journal(self._directory, self._loaded.recipe.name)
         outcome = "failed"
         try:
@@ -219,6 +229,7 @@ class Driver:
             seconds=self._seconds,
             target=self._loaded.recipe.target,
             ended_by=said.get("ended_by"),
+            money=said.get("money"),
         )
 
     @property
@@ -242,10 +253,16 @@ class Driver:
         before = counts.requests if counts else 0
         recipe, loaded = self._loaded.recipe, self._loaded
         measurer = open_measurer(loaded.chain, loaded.project, loaded.planned)
-        others = open_others(self._reuse, self._directory)
         try:
             curation = Curation(
-                loaded.chain, measurer, journal, version, recipe.target, recipe.budget, counts
+                loaded.chain,
+                measurer,
+                journal,
+                version,
+                recipe.target,
+                recipe.budget,
+                counts,
+                max_failures=self._max_failures,
             )
             generation = Generation(
                 loaded,
@@ -253,7 +270,7 @@ class Driver:
                 journal,
                 start=curation.counts.judged,
                 spent=curation.counts.spent,
-                others=others,
+                others=self._others,
                 patience=self._patience,
                 note=self._note,
             )
@@ -268,16 +285,16 @@ class Driver:
                 await generation.close()
                 self._kept_alive = _kept_alive(generation)
         finally:
-            others.close()
             measurer.close()
         journal.flush()
         if stopped == "seconds":
             cut = {"by": "seconds", "after": curation.counts.judged}
             journal.cut_version(version, cut)
-        result = self._result(journal, generation, curation, stopped, cut, others.used, before)
-        if stopped in (None, "seconds"):
-            self._write(journal, version, result, curation, generation, cut)
-        return result
+        result = self._result(journal, generation, curation, stopped, cut, self._others.used, before)
+        if stopped not in (None, "seconds"):
+            return result
+        written = self._write(journal, version, result, curation, generation, cut)
+        return replace(result, written=written)
 
     def _write(
         self,
@@ -287,10 +304,10 @@ class Driver:
         curation: Curation,
         generation: Generation,
         cut: Mapping[str, Any] | None,
-    ) -> None:
+    ) -> bool:
         if result.kept + result.dropped == 0 < result.failed and (self._directory / "dataset").exists():
             write_failures(self._directory, journal, version)  # what is wrong is no reason to lose a dataset
-            return
+            return False
         self._report("writing", generation, curation)
         summary = result.as_json()
         loaded = self._loaded
@@ -298,6 +315,7 @@ class Driver:
         about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, models)
         write_version(self._directory, about, journal, version, self._lock_yaml(cut), summary)
         journal.finish_version(version, summary)
+        return True
 
     def _progress_of(self, curation: Curation) -> dict[str, Any]:
         return {
@@ -309,7 +327,7 @@ class Driver:
 
     async def _generate(self, journal: Journal, generation: Generation, curation: Curation) -> str | None:
         """Judge every branch; gives what stopped it early: `interrupted`, `failures` or `seconds`."""
-        if self._too_many_failures(curation):
+        if self._too_many_failures(curation) and not self._all_judged(curation):
             return "failures"
         self._look_ahead(generation, curation)
         judging = asyncio.create_task(self._judge(generation, curation))
@@ -339,9 +357,9 @@ class Driver:
             await asyncio.gather(judging, flushing, return_exceptions=True)
         if not flushing.cancelled():
             flushing.result()  # what was judged last is not stored
-        if self._too_many_failures(curation):
-            return "failures"
-        return None if self._all_judged(curation) else stopped
+        if self._all_judged(curation):
+            return None
+        return "failures" if self._too_many_failures(curation) else stopped
 
     def _stops(self, curation: Curation) -> str | None:
         if self._cancel.is_set():
@@ -354,7 +372,7 @@ class Driver:
         return None
 
     def _too_many_failures(self, curation: Curation) -> bool:
-        return self._max_failures is not None and curation.counts.failed > self._max_failures
+        return curation.fails_too_often
 
     async def _judge(self, generation: Generation, curation: Curation) -> None:
         async with (
@@ -371,7 +389,8 @@ class Driver:
         recipe, counts = self._loaded.recipe, curation.counts
         shares = []
         if recipe.target is not None:
-            yield_so_far = max((counts.kept + 1) / (counts.judged + 1), 0.02)
+            # As if the first few had been kept: what a few say is no reason to ask for many.
+            yield_so_far = max((counts.kept + FIRST_FEW) / (counts.judged + FIRST_FEW), 0.02)
             shares.append((recipe.target - counts.kept) / yield_so_far)
         spent = counts.spent.share(recipe.budget)
         if spent > 0:

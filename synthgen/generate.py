@@ -29,6 +29,7 @@ from synthgen.supervisor import Patience, Stopped, Supervisor
 
 RE_ASKS = 2
 WINDOW = 4
+FEW_AHEAD = 16
 LEAST_AHEAD = 256  # tasks: one that waits its refusals out must not hold up the others
 
 
@@ -150,6 +151,9 @@ class Generation:
     @property
     def _window(self) -> int:
         slots = max((engine.engine.slots for engine in self.engines), default=0)
+        budget = self._loaded.recipe.budget
+        if budget.output_tokens is not None or budget.money is not None:
+            return max(slots + slots // 8, FEW_AHEAD)  # what is begun is paid for
         return max(slots * WINDOW, LEAST_AHEAD)
 
     def anew(self, most: int) -> tuple[int, int]:

@@ -264,14 +264,14 @@ class Journal:
         return bool(self._read.execute(query, (fingerprint,)).fetchone()[0])
 
     def begin_version(self, command: str, fingerprint: str, chain: Sequence[Mapping[str, Any]] = ()) -> int:
-        """Begin a version, with its filters; one that was begun and never finished is begun anew."""
+        """Begin a version, with its filters. What this command, or `curate`, did not finish is no more."""
         with self._writing():
-            last = self._write.execute(
-                "SELECT version, finished FROM versions ORDER BY version DESC LIMIT 1"
-            ).fetchone()
-            if last is not None and last[1] is None:
-                self._write.execute("DELETE FROM records WHERE version = ?", (last[0],))
-                self._write.execute("DELETE FROM versions WHERE version = ?", (last[0],))
+            unfinished = self._write.execute(
+                "SELECT version FROM versions WHERE finished IS NULL AND command IN (?, 'curate')", (command,)
+            ).fetchall()
+            for old in unfinished:
+                self._write.execute("DELETE FROM records WHERE version = ?", old)
+                self._write.execute("DELETE FROM versions WHERE version = ?", old)
             version = 1 + (self._write.execute("SELECT max(version) FROM versions").fetchone()[0] or 0)
             self._write.execute(
                 "INSERT INTO versions (version, command, fingerprint, started, chain) VALUES (?, ?, ?, ?, ?)",
@@ -282,8 +282,9 @@ class Journal:
     def unfinished_version(self, command: str, fingerprint: str) -> tuple[int, dict[str, Any]] | None:
         """A version begun for the very same and not finished, with its progress: to be gone on with."""
         row = self._write.execute(
-            "SELECT version, progress, cut FROM versions WHERE version = (SELECT max(version) FROM versions) "
-            "AND finished IS NULL AND progress IS NOT NULL AND command = ? AND fingerprint = ?",
+            "SELECT version, progress, cut FROM versions "
+            "WHERE version = (SELECT max(version) FROM versions WHERE command = ?) "
+            "AND finished IS NULL AND progress IS NOT NULL AND fingerprint = ?",
             (command, fingerprint),
         ).fetchone()
         if row is None:
@@ -306,6 +307,11 @@ class Journal:
                 "UPDATE versions SET finished = ?, summary = ? WHERE version = ?",
                 (_now(), orjson.dumps(summary).decode(), version),
             )
+
+    def has_unfinished(self, command: str) -> bool:
+        """Whether a version that this command began is not finished."""
+        query = "SELECT EXISTS (SELECT 1 FROM versions WHERE command = ? AND finished IS NULL)"
+        return bool(self._read.execute(query, (command,)).fetchone()[0])
 
     def last_finished(self, command: str) -> tuple[int, str, dict[str, Any], dict[str, Any] | None] | None:
         """Version, fingerprint, summary and cut of the latest that this command finished."""

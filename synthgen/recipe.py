@@ -232,14 +232,17 @@ class RecordShape(BaseModel):
         return self.__pydantic_extra__ or {}
 
 
+Bound = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+
+
 class FilterUse(BaseModel):
     """One filter in a recipe: its bound, what it looks at, what it does, and its own parameters."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     of: str | None = None
-    min: float | None = None
-    max: float | None = None
+    min: Bound | None = None
+    max: Bound | None = None
     action: Literal["drop", "flag"] | None = None
     __pydantic_extra__: dict[str, Json]
 

@@ -76,8 +76,15 @@ class Recuration:
     """One run directory, curated once more. Use `recurate`."""
 
     def __init__(
-        self, directory: Path, said: Mapping[str, Any], loaded: LoadedCuration, *, dry_run: bool
+        self,
+        directory: Path,
+        said: Mapping[str, Any],
+        loaded: LoadedCuration,
+        *,
+        dry_run: bool,
+        note: Callable[[str], None],
     ) -> None:
+        self._note = note
         self._directory = directory
         self._said = said
         self._loaded = loaded
@@ -101,6 +108,8 @@ class Recuration:
                 raise UsageError(
                     f"{self._directory} holds no finished run", hint="curate what `synthgen run` has finished"
                 )
+            if journal.has_unfinished("run"):
+                self._note(f"a later run in {self._directory} is not finished; this is the one before it")
             if self._dry_run:
                 return await self._judge(Unwritten(journal), base[0], None, cancel)
             journal.begin_session("curate", environment())
@@ -146,6 +155,8 @@ class Recuration:
             async with aclosing(branches), aclosing(curation.judge(branches)) as all_judged:
                 async for judged in all_judged:
                     changes.note(fed.popleft(), judged.entry.state, judged.entry.dropped_by)
+                    if cancel.is_set():
+                        break
                     if flushing.done():
                         flushing.result()
         finally:
@@ -260,7 +271,8 @@ def recurate(
     )
     locked = read_yaml(file)
     loaded = load_curation(locked, changes, Project(root.resolve()))
+    note = on_notice or (lambda _: None)
     for notice in loaded.notices:
-        (on_notice or (lambda _: None))(notice)
-    recuration = Recuration(directory, locked.data, loaded, dry_run=dry_run)
+        note(notice)
+    recuration = Recuration(directory, locked.data, loaded, dry_run=dry_run, note=note)
     return asyncio.run(recuration.run(cancel or threading.Event()))

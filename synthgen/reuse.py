@@ -22,17 +22,15 @@ class _Other:
 class Others:
     """The journals of other runs, opened for reading. `used` counts what was taken from each."""
 
-    def __init__(self, others: Sequence[_Other]) -> None:
+    def __init__(self, others: Sequence[_Other], *, usable_only: bool) -> None:
         self.used: Counter[str] = Counter()
         self._others = others
+        self._query = _ANSWER + (_USABLE if usable_only else "")
 
     def answer(self, key: bytes) -> tuple[Completion, str] | None:
         """The first answer that one of them has to this very request, and the run that it is from."""
         for other in self._others:
-            row = other.connection.execute(
-                "SELECT text, finish_reason, input_tokens, output_tokens FROM completions WHERE key = ?",
-                (key,),
-            ).fetchone()
+            row = other.connection.execute(self._query, (key,)).fetchone()
             if row is not None:
                 self.used[other.name] += 1
                 return Completion(*row), other.name
@@ -44,8 +42,14 @@ class Others:
             other.connection.close()
 
 
-def open_others(places: Sequence[Path], own: Path) -> Others:
+_ANSWER = "SELECT text, finish_reason, input_tokens, output_tokens FROM completions AS c WHERE key = ?"
+_USABLE = " AND NOT EXISTS (SELECT 1 FROM failures AS f WHERE f.key = c.key AND f.final = 2)"
+
+
+def open_others(places: Sequence[Path], own: Path, *, usable_only: bool = False) -> Others:
     """The runs at these places: each a run directory, or a folder of them. The run `own` is none of them.
+
+    With `usable_only`, answers that a step could not use are left where they are.
 
     Raises UsageError where there is no run, or one that cannot be read.
     """
@@ -57,9 +61,9 @@ def open_others(places: Sequence[Path], own: Path) -> Others:
                 if full != own.resolve() and full not in found:
                     found[full] = _Other(directory.name, open_for_reading(directory))
     except BaseException:
-        Others(list(found.values())).close()
+        Others(list(found.values()), usable_only=usable_only).close()
         raise
-    return Others(list(found.values()))
+    return Others(list(found.values()), usable_only=usable_only)
 
 
 def _runs(place: Path) -> list[Path]:

@@ -19,9 +19,13 @@ STATES = ("kept", "dropped", "failed")
 class RunView:
     """One run, opened for reading. What is read is what was last committed: at most a second old."""
 
-    def __init__(self, directory: Path) -> None:
-        """Raises UsageError where there is no run, or one of another version of synthgen."""
+    def __init__(self, directory: Path, version: int | None = None) -> None:
+        """`version` is that of a later `curate`; without it, what `run` made, or is making, is looked at.
+
+        Raises UsageError where there is no run, no such version, or one of another version of synthgen.
+        """
         self.directory = directory
+        self._asked_for = version
         self._journal = open_for_reading(directory)
         self._meta = dict(self._rows("SELECT key, value FROM meta"))
         if self._meta["schema"] != str(SCHEMA_VERSION):
@@ -30,6 +34,11 @@ class RunView:
                 f"{directory} was written by an earlier version of synthgen",
                 hint="the next `synthgen run` in it brings it up to date",
             )
+        known = [row[0] for row in self._rows("SELECT version FROM versions ORDER BY version")]
+        if version is not None and version not in known:
+            self._journal.close()
+            listed = f"there are: {', '.join(map(str, known))}" if known else None
+            raise UsageError(f"{directory} has no version {version}", hint=listed)
 
     def __enter__(self) -> RunView:
         return self
@@ -52,7 +61,8 @@ class RunView:
         self._journal.execute("BEGIN")  # one moment for everything
         try:
             version = self._one(
-                "SELECT version, finished, progress, summary FROM versions ORDER BY version DESC LIMIT 1"
+                "SELECT version, finished, progress, summary FROM versions WHERE command = 'run' "
+                "ORDER BY version DESC LIMIT 1"
             )
             said = {
                 "run": self._meta["recipe"],
@@ -61,6 +71,12 @@ class RunView:
                 "process": process,
                 "version": version[0] if version else None,
                 **_counts(version),
+                "curated": [
+                    row[0]
+                    for row in self._rows(
+                        "SELECT version FROM versions WHERE command = 'curate' AND finished IS NOT NULL"
+                    )
+                ],
                 "requests": self._one("SELECT count(*) FROM requests")[0],
                 "answers": self._one("SELECT count(*) FROM completions")[0],
                 **self._pace(),
@@ -92,8 +108,12 @@ class RunView:
         return row[0] if row else None
 
     def _version(self) -> int:
-        """The one to show: the latest that has records."""
-        row = self._one("SELECT max(version) FROM records")
+        if self._asked_for is not None:
+            return self._asked_for
+        row = self._one(
+            "SELECT max(version) FROM versions AS v WHERE command = 'run' "
+            "AND EXISTS (SELECT 1 FROM records AS r WHERE r.version = v.version)"
+        )
         return row[0] or 0
 
     def chain(self) -> list[dict[str, Any]]:

@@ -532,3 +532,26 @@ def test_it_runs_inside_a_running_loop(tmp_path: Path) -> None:
         return run_it(given_, FakeEngine()).kept
 
     assert asyncio.run(notebook()) == 5
+
+
+def test_too_many_failures_stop_at_the_one_too_many(tmp_path: Path) -> None:
+    def bad(request: Request) -> Any:
+        number = int(str(request.messages[0]["content"]).rpartition(" ")[2])
+        return RequestFailed("too long") if number % 4 == 3 else answer_of(request)
+
+    given_ = loaded(tmp_path, recipe(), rows=40)
+    stopped = run_it(given_, FakeEngine(bad), max_failures=2)
+    assert (stopped.outcome, stopped.ended_by) == ("too many failures", None)
+    assert (stopped.failed, stopped.kept, stopped.pending) == (3, 9, 28)
+    assert not (stopped.dir / "dataset").exists()
+    again = FakeEngine(bad)
+    assert run_it(given_, again, max_failures=2).failed == 3
+    assert again.asked == []
+    more = run_it(given_, again, max_failures=10)
+    assert (more.outcome, more.failed, more.kept, more.pending) == ("failures", 10, 30, 0)
+    # the one too many is the last of all: there is nothing to stop
+    last = run_it(
+        loaded(tmp_path, recipe(), rows=4), FakeEngine(bad), directory=tmp_path / "l", max_failures=0
+    )
+    assert (last.outcome, last.failed, last.pending) == ("failures", 1, 0)
+    assert (last.dir / "failed.jsonl").exists()

@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from synthgen.recipe import FilterUse, ModelRef, PromptBody, Recipe, Sampling, json_schema
 from tests.support import problems, project, recipe
 
-names = st.text("abcdefghijklmnopqrstuvwxyzABCZ0189._-", min_size=1, max_size=80)
+names = st.text("abcdefghijklmnopqrstuvwxyzABCZ0189._-", min_size=1, max_size=80).filter(
+    lambda name: name not in (".", "..")
+)
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts
 shares = st.floats(0.01, 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from synthgen.driver import RunResult
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RecipeError, UsageError
 from synthgen.recurate import recurate
+from synthgen.view import RunView
 from synthgen.workers import InProcess
 from tests.support import (
     FakeEngine,
@@ -21,6 +23,7 @@ from tests.support import (
     answer_of,
     answers,
     loaded,
+    no_more_than,
     read_jsonl,
     recipe,
     run_it,
@@ -54,6 +57,7 @@ def answer(request: Request) -> Any:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for place in (driver, module):
         monkeypatch.setattr(place, "open_measurer", lambda chain, _project, _records: InProcess(chain))
+    monkeypatch.setattr(driver, "DRAIN_SECONDS", 0.0)
 
 
 def made(root: Path, rows: int = 60, **parts: Any) -> RunResult:
@@ -178,6 +182,9 @@ def test_a_filter_that_changed_measures_again_and_says_so(tmp_path: Path) -> Non
         ("words.min=many", "words.min"),
         ("words.least=3", "no parameter 'least'"),
         ("words.min=900", "nothing could pass"),
+        ("words.max=NaN", "words.max"),
+        ("words.max=1e999", "words.max"),
+        ("words.min=true", "words.min"),
         ("same.max=null", "has no bound"),
         ("same.slack=[1]", "slack of filter same"),
     ],
@@ -192,3 +199,30 @@ def test_changes_that_make_no_sense(tmp_path: Path, change: str, said: str) -> N
 def test_where_there_is_no_finished_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no finished run"):
         recurate(tmp_path, [])
+
+
+def test_a_run_that_is_not_finished_is_left_alone(tmp_path: Path) -> None:
+    """A later recipe was interrupted: the run before it is curated, and the later one goes on."""
+    first = made(tmp_path, filters=FILTERS[:1])
+    cancel = threading.Event()
+    edited = recipe(filters=FILTERS[:1], steps=[{"answer": {"prompt": {"user": "Say more of {{ doc }}"}}}])
+    given = loaded(tmp_path, edited, rows=60)
+    engine = FakeEngine(no_more_than(20, cancel), slots=2)
+    assert run_it(given, engine, directory=first.dir, cancel=cancel).pending > 0
+    with RunView(first.dir) as view:
+        before = view.status()
+    notices: list[str] = []
+    done = recurate(first.dir, ["words.min=7"], on_notice=notices.append)
+    assert (done.version, "a later run" in notices[0]) == (3, True)
+    with RunView(first.dir) as view:
+        after = view.status()
+    same = ("state", "version", "planned", "kept", "dropped", "failed", "pending")
+    assert [after[name] for name in same] == [before[name] for name in same]
+    assert (after["state"], after["curated"]) == ("stopped", [3])
+    judged: list[int] = []
+    run_it(given, directory=first.dir, on_record=lambda record: judged.append(record.entry.task))
+    assert judged == list(range(before["kept"] + before["dropped"] + before["failed"], 60))
+    with RunView(first.dir, 3) as view:
+        assert len(list(view.records("kept", None))) == done.result.kept
+    with pytest.raises(UsageError, match="no version 9"):
+        RunView(first.dir, 9)

@@ -130,3 +130,20 @@ def test_an_edited_recipe_judges_anew(tmp_path: Path) -> None:
     edited = loaded(tmp_path, recipe(filters=[{"words": {"min": 4}}]), rows=30)
     run_it(edited, on_record=lambda record: judged.append(record.entry.task))
     assert judged == list(range(30))
+
+
+def test_retrying_takes_no_bad_answer_of_another_run_again(tmp_path: Path) -> None:
+    given = loaded(tmp_path, recipe(), rows=4)
+    run_it(given, FakeEngine(lambda request: " "), directory=tmp_path / "bad")
+    place = tmp_path / "run"
+    again = FakeEngine()
+    first = run_it(given, again, directory=place, reuse=[tmp_path / "bad"])
+    assert (first.failed, again.asked) == (4, [])
+    mended = run_it(given, again, directory=place, reuse=[tmp_path / "bad"], retry_failed=True)
+    assert (mended.failed, mended.kept, len(again.asked)) == (0, 4, 4)
+
+
+def test_a_reuse_that_is_refused_leaves_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no run to reuse"):
+        run_it(loaded(tmp_path, recipe()), directory=tmp_path / "run", reuse=[tmp_path / "nowhere"])
+    assert not (tmp_path / "run").exists()

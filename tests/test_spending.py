@@ -77,8 +77,8 @@ def test_tokens_cut_in_task_order_whatever_order_answers_come_in(budget: int, sl
                 break
         else:
             assert (one.planned, one.ended_by) == (40, "tasks")
-        # what is in flight when the budget is spent, and nothing more
-        assert len(other.asked) <= one.planned + 4 * slots
+        # what is in flight when the budget is spent, and little more
+        assert len(other.asked) <= one.planned + max(16, slots + slots // 8)
 
 
 def test_money_is_what_tokens_cost(tmp_path: Path) -> None:

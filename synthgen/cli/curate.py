@@ -53,6 +53,9 @@ def curate(
     if result.outcome == "short":
         note(f"the target is missed: {result.kept:,} of {result.target:,} rows are kept")
         raise typer.Exit(EXIT_SHORT)
+    if result.failed:
+        note(f"{result.failed:,} tasks are failed ones")
+        raise typer.Exit(EXIT_SHORT)
 
 
 def _show(done: Recurated) -> None:

@@ -15,6 +15,9 @@ import typer
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe's file, or the name of one that ships.")]
 DirectoryArgument = Annotated[Path, typer.Argument(help="A run directory.")]
+VersionOption = Annotated[
+    int | None, typer.Option("--version", help="A version that `synthgen curate` made, instead of the run's.")
+]
 EngineOption = Annotated[
     str | None,
     typer.Option(

@@ -155,7 +155,9 @@ def _confirm() -> bool:
 
 
 def _show_failures(result: RunResult) -> None:
-    where = f" (all of them: {result.dir}/failed.jsonl)" if result.outcome != "too many failures" else ""
+    where = f" (all of them: {result.dir}/failed.jsonl)"
+    if result.outcome == "too many failures":
+        where = f" (synthgen show {result.dir} --state failed)"
     note(f"{result.failed:,} tasks failed{where}")
     for error, count in result.errors:
         note(f"  {count:,} times: {plain(error, 300)}")
@@ -212,6 +214,8 @@ def show_summary(loaded: Loaded, result: RunResult) -> None:
         out(f"{count:,} of them from the run {name}")
     if result.money is not None:
         out(f"the answers of this dataset's tasks cost {result.money:,.4f}")
-    if result.outcome not in ("interrupted", "too many failures"):
+    if not result.written:
+        out(f"{result.dir}/dataset is left as it was: every task failed")
+    elif result.outcome not in ("interrupted", "too many failures"):
         out(f"dataset  {result.dir}/dataset")
         out(f"dropped  {result.dir}/dropped.jsonl")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.cli.options import DirectoryArgument, JsonOption, out, out_json, plain
+from synthgen.cli.options import DirectoryArgument, JsonOption, VersionOption, out, out_json, plain
 
 
 def show(
@@ -16,6 +16,7 @@ def show(
         str | None, typer.Option("--state", help="Only those that are kept, dropped or failed.")
     ] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", help="So many records.", min=1)] = 20,
+    version: VersionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the records of a run, or show one with its messages, measurements, requests and answers."""
@@ -25,7 +26,7 @@ def show(
 
     if state is not None and state not in STATES:
         raise UsageError(f"there is no state {state!r}", hint=did_you_mean(state, STATES))
-    with RunView(directory) as view:
+    with RunView(directory, version) as view:
         if id is not None:
             record = view.record(id)
             if as_json:

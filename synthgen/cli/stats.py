@@ -8,9 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.cli.options import DirectoryArgument, JsonOption, bound, note, out, out_json, table
+from synthgen.cli.options import (
+    DirectoryArgument,
+    JsonOption,
+    VersionOption,
+    bound,
+    note,
+    out,
+    out_json,
+    table,
+)
 
 WIDTH = 40
+PARTS = ("bad_dropped", "good_dropped", "bad_kept", "good_kept")
 
 
 def stats(
@@ -21,6 +31,7 @@ def stats(
             "--label", help='Lines of {"id": ..., "label": "good" or "bad"}: how right each bound is.'
         ),
     ] = None,
+    version: VersionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Each measurement's distribution, and where its bound cuts."""
@@ -28,7 +39,7 @@ def stats(
     from synthgen.view import RunView
 
     labels = read_labels(label) if label is not None else None
-    with RunView(directory) as view:
+    with RunView(directory, version) as view:
         chain = view.chain()
         measured = distributions(chain, view.verdicts())
         right = None
@@ -38,6 +49,9 @@ def stats(
     said: dict[str, Any] = {"filters": [each.as_json() for each in measured]}
     if right is not None:
         said["labels"] = {name: each.as_json() for name, each in right.items()}
+        elsewhere = len(labels or ()) - sum(said["labels"]["(all)"][part] for part in PARTS)
+        if elsewhere:
+            note(f"{elsewhere:,} of the {len(labels or ()):,} labelled ids are not among these records")
     if as_json:
         out_json(said)
         return
@@ -79,8 +93,6 @@ def _show_labels(labels: Mapping[str, Mapping[str, Any]]) -> None:
     ]
     for name, each in labels.items():
         shares = [f"{each[part]:.3f}" if each[part] is not None else "-" for part in ("precision", "recall")]
-        counts = [f"{each[part]:,}" for part in ("bad_dropped", "good_dropped", "bad_kept", "good_kept")]
+        counts = [f"{each[part]:,}" for part in PARTS]
         rows.append((name, *shares, *counts))
     out(table(rows))
-    if not any(labels["(all)"][part] for part in ("bad_dropped", "good_dropped", "bad_kept", "good_kept")):
-        note("none of the labelled ids is among these records")

@@ -20,6 +20,8 @@ def status(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
     out(f"{said['run']}  {said['state']}{running}  {said['dir']}")
     out("")
     _show_counts(said)
+    if said["curated"]:
+        out(f"curated later: versions {', '.join(map(str, said['curated']))}")
     out(f"{said['requests']:,} requests, {said['answers']:,} answers stored{_pace(said)}")
     last = said["sessions"][-1] if said["sessions"] else None
     if last is not None:
