@@ -158,7 +158,10 @@ class Journal:
 
         `source` names the run that it was taken from, where nobody was asked.
         """
-        completion = self._fresh.setdefault(key, replace(completion, text=storable(completion.text)))
+        text = storable(completion.text)
+        if text is not completion.text:
+            completion = replace(completion, text=text)
+        completion = self._fresh.setdefault(key, completion)
         self.had_answers = True
         values = (
             key,

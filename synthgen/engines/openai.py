@@ -138,7 +138,7 @@ class OpenAIEngine:
             raise EngineUnreachable(f"the engine at {self._where} is not running")
         import aiohttp
 
-        body = self._body(request)
+        body = aiohttp.BytesPayload(self._body(request))
         began = time.monotonic()
         self._in_flight += 1
         in_flight = self._in_flight
