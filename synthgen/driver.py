@@ -327,7 +327,7 @@ class Driver:
 
     async def _generate(self, journal: Journal, generation: Generation, curation: Curation) -> str | None:
         """Judge every branch; gives what stopped it early: `interrupted`, `failures` or `seconds`."""
-        if self._too_many_failures(curation) and not self._all_judged(curation):
+        if curation.fails_too_often and not self._all_judged(curation):
             return "failures"
         self._look_ahead(generation, curation)
         judging = asyncio.create_task(self._judge(generation, curation))
@@ -355,24 +355,19 @@ class Driver:
             for task in (judging, flushing):
                 task.cancel()
             await asyncio.gather(judging, flushing, return_exceptions=True)
-        if not flushing.cancelled():
-            flushing.result()  # what was judged last is not stored
         if self._all_judged(curation):
             return None
-        return "failures" if self._too_many_failures(curation) else stopped
+        return "failures" if curation.fails_too_often else stopped
 
     def _stops(self, curation: Curation) -> str | None:
         if self._cancel.is_set():
             return "interrupted"
-        if self._too_many_failures(curation):
+        if curation.fails_too_often:
             return "failures"
         seconds = self._loaded.recipe.budget.seconds
         if seconds is not None and self._seconds_before + self._seconds > seconds:
             return "seconds"
         return None
-
-    def _too_many_failures(self, curation: Curation) -> bool:
-        return curation.fails_too_often
 
     async def _judge(self, generation: Generation, curation: Curation) -> None:
         async with (

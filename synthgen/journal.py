@@ -122,7 +122,7 @@ class Journal:
         self._waiting: list[tuple[str, tuple[Any, ...]]] = []
         self._full, self._room = asyncio.Event(), asyncio.Event()
         self._fresh: dict[bytes, Completion] = {}
-        self._lost = False  # whether a commit failed
+        self._lost: BaseException | None = None  # why a commit failed, after which nothing follows on
         self.session = 0
         self.on_commit: Callable[[], tuple[int, Mapping[str, Any]]] | None = None
         self.had_answers = bool(self._read.execute("SELECT EXISTS (SELECT 1 FROM completions)").fetchone()[0])
@@ -368,7 +368,12 @@ class Journal:
         return {"input_tokens": row[1], "output_tokens": row[2], "requests": row[0]}
 
     def flush(self) -> None:
-        """Commit what waits, now. Raises RunError where the disk will not have it."""
+        """Commit what waits, now. Raises RunError where the disk will not have it, or would not before."""
+        self._commit_rest()
+        if self._lost is not None:
+            raise self._lost
+
+    def _commit_rest(self) -> None:
         waiting = self._take()
         if waiting:
             self._thread.submit(self._commit, waiting).result()
@@ -429,8 +434,8 @@ class Journal:
             with self._writing():
                 for statement, rows in by_statement.items():
                     self._write.executemany(statement, rows)
-        except BaseException:
-            self._lost = True
+        except BaseException as error:
+            self._lost = self._lost or error
             raise
         for values in by_statement.get(_COMPLETION, ()):
             self._fresh.pop(values[0], None)
@@ -438,7 +443,7 @@ class Journal:
     def close(self) -> None:
         """Commit what waits and let go of the run."""
         try:
-            self.flush()
+            self._commit_rest()
         finally:
             self._thread.shutdown()
             self._read.close()
@@ -561,9 +566,10 @@ def open_for_reading(directory: Path) -> sqlite3.Connection:
     path = directory / "run.sqlite"
     if not path.is_file():
         raise UsageError(f"{directory} holds no run", hint="a run directory has a run.sqlite in it")
-    # Without its write-ahead log's index, which is made by whoever opens it, a folder that cannot be written
-    # holds no writer either.
-    mode = "mode=ro" if os.access(directory, os.W_OK) else "mode=ro&immutable=1"
+    # Whoever opens it makes the index of its write-ahead log. Where that cannot be made, and there is no log,
+    # there is nothing to be missed.
+    alone = not os.access(directory, os.W_OK) and not path.with_name("run.sqlite-wal").exists()
+    mode = "mode=ro&immutable=1" if alone else "mode=ro"
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False)
         meta = _meta(connection)

@@ -29,7 +29,7 @@ from synthgen.generate import Branch
 from synthgen.journal import Journal, RecordEntry, open_journal
 from synthgen.loading import LoadedCuration, load_curation
 from synthgen.project import Project
-from synthgen.provenance.lock import lock_yaml
+from synthgen.provenance.lock import lock_yaml, locked_recipe
 from synthgen.recipe import Budget
 from synthgen.spending import Spent
 from synthgen.workers import open_measurer
@@ -92,9 +92,7 @@ class Recuration:
         self._began = time.monotonic()
         self._locked = {
             **said,
-            "recipe": loaded.recipe.model_dump(
-                mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
-            ),
+            **locked_recipe(loaded.recipe),
             "filters": [describe(link) for link in loaded.chain],
         }
 
@@ -111,10 +109,10 @@ class Recuration:
             if journal.has_unfinished("run"):
                 self._note(f"a later run in {self._directory} is not finished; this is the one before it")
             if self._dry_run:
-                return await self._judge(Unwritten(journal), base[0], None, cancel)
+                return await self._judge(Unwritten(journal), base[0], base[2]["planned"], None, cancel)
             journal.begin_session("curate", environment())
             try:
-                done = await self._written(journal, base[0], cancel)
+                done = await self._written(journal, base[0], base[2]["planned"], cancel)
                 outcome = done.result.outcome
                 return done
             finally:
@@ -122,10 +120,10 @@ class Recuration:
         finally:
             journal.close()
 
-    async def _written(self, journal: Journal, base: int, cancel: threading.Event) -> Recurated:
+    async def _written(self, journal: Journal, base: int, judged: int, cancel: threading.Event) -> Recurated:
         fingerprint = sha256(orjson.dumps([base, self._locked], option=orjson.OPT_SORT_KEYS))
         version = journal.begin_version("curate", fingerprint, self._locked["filters"])
-        done = await self._judge(journal, base, version, cancel)
+        done = await self._judge(journal, base, judged, version, cancel)
         if done.result.outcome == "interrupted":
             return done
         journal.flush()
@@ -142,19 +140,24 @@ class Recuration:
         return done
 
     async def _judge(
-        self, journal: Journal | Unwritten, base: int, version: int | None, cancel: threading.Event
+        self,
+        journal: Journal | Unwritten,
+        base: int,
+        judged: int,
+        version: int | None,
+        cancel: threading.Event,
     ) -> Recurated:
         loaded, changes = self._loaded, Changes()
         records = journal.records(base)
         fed: deque[RecordEntry] = deque()
-        measurer = open_measurer(loaded.chain, loaded.project, None)
+        measurer = open_measurer(loaded.chain, loaded.project, judged)
         flushing = asyncio.create_task(journal.keep_flushing())
         try:
             curation = Curation(loaded.chain, measurer, journal, version or 0, loaded.recipe.target, Budget())
             branches = _branches(records, fed, journal, cancel)
             async with aclosing(branches), aclosing(curation.judge(branches)) as all_judged:
-                async for judged in all_judged:
-                    changes.note(fed.popleft(), judged.entry.state, judged.entry.dropped_by)
+                async for each in all_judged:
+                    changes.note(fed.popleft(), each.entry.state, each.entry.dropped_by)
                     if cancel.is_set():
                         break
                     if flushing.done():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +20,7 @@ from synthgen.curate import Judged
 from synthgen.driver import Progress
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import EngineUnreachable, RunError, UsageError
+from synthgen.journal import Journal
 from synthgen.workers import InProcess
 from tests.support import (
     FakeEngine,
@@ -413,8 +416,6 @@ def test_a_bug_in_an_engine_ends_the_run_and_loses_nothing(tmp_path: Path) -> No
 def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from synthgen.journal import Journal
-
     commit = Journal._commit
     commits: list[int] = []
 
@@ -435,14 +436,21 @@ def test_a_disk_that_is_full_at_the_last_commit_is_said(
 ) -> None:
     """Every record is judged by then, and nothing would be judged after it."""
 
-    async def full(self: driver.Journal) -> None:
+    async def late(self: Journal) -> None:
         try:
             await asyncio.Event().wait()
-        finally:
-            self._take()
-            raise RunError("the disk is full")
+        finally:  # as the last commit fails, whoever waits for it is cancelled
+            waiting = self._take()
+            with monkeypatch.context() as disk, contextlib.suppress(RunError):
+                disk.setattr(self, "_writing", no_room)
+                self._commit(waiting)
 
-    monkeypatch.setattr(driver.Journal, "keep_flushing", full)
+    @contextlib.contextmanager
+    def no_room() -> Iterator[None]:
+        raise RunError("the disk is full")
+        yield
+
+    monkeypatch.setattr(Journal, "keep_flushing", late)
     with pytest.raises(RunError, match="the disk is full"):
         run_it(loaded(tmp_path, recipe()))
     assert not (tmp_path / "runs" / "a" / "dataset").exists()

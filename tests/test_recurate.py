@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from synthgen import driver
 from synthgen import recurate as module
 from synthgen.driver import RunResult
 from synthgen.engines.base import Request, RequestFailed
-from synthgen.errors import RecipeError, UsageError
+from synthgen.errors import RecipeError, RunError, UsageError
+from synthgen.journal import Journal
 from synthgen.recurate import recurate
 from synthgen.view import RunView
 from synthgen.workers import InProcess
@@ -143,6 +146,47 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     done = recurate(first.dir, ["words.min=8", "same.slack=2"])
     assert done.changes == shown.changes
     assert done.result.kept == shown.result.kept
+
+
+def test_the_lock_is_of_the_new_bounds(tmp_path: Path) -> None:
+    """As if a run with those bounds had written it."""
+    first = made(tmp_path, filters=FILTERS[:2])
+    done = recurate(first.dir, ["words.min=7"])
+    fresh = made(tmp_path / "fresh", filters=[{"words": {"min": 7}}, FILTERS[1]])
+    assert (done.result.dir / "recipe.lock.yaml").read_bytes() == (
+        fresh.dir / "recipe.lock.yaml"
+    ).read_bytes()
+    assert (done.result.dir / "recipe.lock.yaml").read_bytes() != (
+        first.dir / "recipe.lock.yaml"
+    ).read_bytes()
+
+
+def test_a_disk_that_fills_up_at_the_last_commit_writes_no_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late it is found out that records are not stored, none are left out unnoticed."""
+    first = made(tmp_path)
+    commit = Journal._commit
+
+    def full(self: Journal, waiting: list[Any]) -> None:
+        if any("INTO records" in statement for statement, _ in waiting):
+            with monkeypatch.context() as disk:
+                disk.setattr(self, "_writing", no_room)
+                commit(self, waiting)
+        else:
+            commit(self, waiting)
+
+    @contextmanager
+    def no_room() -> Iterator[None]:
+        raise RunError("the disk is full")
+        yield
+
+    with monkeypatch.context() as filling:
+        filling.setattr(Journal, "_commit", full)
+        with pytest.raises(RunError, match="the disk is full"):
+            recurate(first.dir, ["words.min=7"])
+    assert not (first.dir / "versions" / "2" / "dataset").exists()
+    assert recurate(first.dir, ["words.min=7"]).result.kept > 0
 
 
 def test_moved_bounds_measure_nothing_and_the_run_stands(

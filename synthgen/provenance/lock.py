@@ -13,6 +13,7 @@ from synthgen.curate import describe
 from synthgen.digests import sha256
 from synthgen.engines.base import ModelIdentity
 from synthgen.loading import Loaded
+from synthgen.recipe import Recipe
 
 PACE = frozenset({"concurrency", "max_concurrency"})
 
@@ -22,7 +23,19 @@ def lock(loaded: Loaded, models: Mapping[str, ModelIdentity]) -> dict[str, Any]:
 
     Nor how many requests go to a server at a time, which changes no answer.
     """
-    recipe = loaded.recipe
+    return {
+        "synthgen": __version__,
+        **locked_recipe(loaded.recipe),
+        "seeds": {name: {"rows": len(rows), "files": rows.digests()} for name, rows in loaded.files.items()},
+        "prompts": {step.name: _prompt(step.prompt.name, step.prompt.sha256) for step in loaded.steps},
+        "sampling": {step.name: dict(step.sampling) for step in loaded.steps},
+        "models": {name or "default": _model(identity) for name, identity in sorted(models.items())},
+        "filters": [describe(link) for link in loaded.chain],
+    }
+
+
+def locked_recipe(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says, with the digest of that."""
     effective = recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     for model in (effective.get("model"), *effective.get("models", {}).values()):
         if isinstance(model, dict):
@@ -31,16 +44,8 @@ def lock(loaded: Loaded, models: Mapping[str, ModelIdentity]) -> dict[str, Any]:
             model.pop("options", None)
             if options:
                 model["options"] = options
-    return {
-        "synthgen": __version__,
-        "recipe": effective,
-        "recipe_sha256": sha256(orjson.dumps(effective, option=orjson.OPT_SORT_KEYS)),
-        "seeds": {name: {"rows": len(rows), "files": rows.digests()} for name, rows in loaded.files.items()},
-        "prompts": {step.name: _prompt(step.prompt.name, step.prompt.sha256) for step in loaded.steps},
-        "sampling": {step.name: dict(step.sampling) for step in loaded.steps},
-        "models": {name or "default": _model(identity) for name, identity in sorted(models.items())},
-        "filters": [describe(link) for link in loaded.chain],
-    }
+    digest = sha256(orjson.dumps(effective, option=orjson.OPT_SORT_KEYS))
+    return {"recipe": effective, "recipe_sha256": digest}
 
 
 def _prompt(name: str, digest: str) -> dict[str, str]:
