@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import random
 import textwrap
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from synthgen.api import load, run
 from synthgen.driver import RunResult
 from synthgen.engines.base import Completion, ModelIdentity, Request
-from synthgen.errors import Problem, RecipeError
+from synthgen.errors import Problem, RecipeError, RunError
+from synthgen.journal import Journal
 from synthgen.loading import Loaded
 
 Recipe = Mapping[str, Any] | str
@@ -180,6 +184,26 @@ def no_more_than(
         return (answer or answer_of)(request)
 
     return given
+
+
+def full_at_the_last_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk has no room for the last commit, and whoever waits for it is cancelled."""
+
+    async def late(self: Journal) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            waiting = self._take()
+            with monkeypatch.context() as disk, contextlib.suppress(RunError):
+                disk.setattr(self, "_writing", no_room)
+                self._commit(waiting)
+
+    @contextlib.contextmanager
+    def no_room() -> Iterator[None]:
+        raise RunError("the disk is full")
+        yield
+
+    monkeypatch.setattr(Journal, "keep_flushing", late)
 
 
 def run_it(given: Loaded | Path, engine: Any = None, **options: Any) -> RunResult:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +25,7 @@ from tests.support import (
     adds_up,
     answer_of,
     docs,
+    full_at_the_last_commit,
     loaded,
     project,
     read_jsonl,
@@ -436,21 +435,7 @@ def test_a_disk_that_is_full_at_the_last_commit_is_said(
 ) -> None:
     """Every record is judged by then, and nothing would be judged after it."""
 
-    async def late(self: Journal) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:  # as the last commit fails, whoever waits for it is cancelled
-            waiting = self._take()
-            with monkeypatch.context() as disk, contextlib.suppress(RunError):
-                disk.setattr(self, "_writing", no_room)
-                self._commit(waiting)
-
-    @contextlib.contextmanager
-    def no_room() -> Iterator[None]:
-        raise RunError("the disk is full")
-        yield
-
-    monkeypatch.setattr(Journal, "keep_flushing", late)
+    full_at_the_last_commit(monkeypatch)
     with pytest.raises(RunError, match="the disk is full"):
         run_it(loaded(tmp_path, recipe()))
     assert not (tmp_path / "runs" / "a" / "dataset").exists()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from synthgen import recurate as module
 from synthgen.driver import RunResult
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RecipeError, RunError, UsageError
-from synthgen.journal import Journal
 from synthgen.recurate import recurate
 from synthgen.view import RunView
 from synthgen.workers import InProcess
@@ -25,6 +22,7 @@ from tests.support import (
     adds_up,
     answer_of,
     answers,
+    full_at_the_last_commit,
     loaded,
     no_more_than,
     read_jsonl,
@@ -166,23 +164,8 @@ def test_a_disk_that_fills_up_at_the_last_commit_writes_no_dataset(
 ) -> None:
     """However late it is found out that records are not stored, none are left out unnoticed."""
     first = made(tmp_path)
-    commit = Journal._commit
-
-    def full(self: Journal, waiting: list[Any]) -> None:
-        if any("INTO records" in statement for statement, _ in waiting):
-            with monkeypatch.context() as disk:
-                disk.setattr(self, "_writing", no_room)
-                commit(self, waiting)
-        else:
-            commit(self, waiting)
-
-    @contextmanager
-    def no_room() -> Iterator[None]:
-        raise RunError("the disk is full")
-        yield
-
     with monkeypatch.context() as filling:
-        filling.setattr(Journal, "_commit", full)
+        full_at_the_last_commit(filling)
         with pytest.raises(RunError, match="the disk is full"):
             recurate(first.dir, ["words.min=7"])
     assert not (first.dir / "versions" / "2" / "dataset").exists()
