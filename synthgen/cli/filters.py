@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import keyword
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from synthgen.cli.options import JsonOption, bound, note, out, out_json, plain, results_only, table
+
+if TYPE_CHECKING:
+    from synthgen.filter_examples import Outcome
 
 app = typer.Typer(help="The filters that recipes here can use.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -124,39 +128,37 @@ def try_out(
         measured = _measured(run, found, params) if run is not None else None
     wrong = [outcome for outcome in outcomes if not outcome.right]
     if as_json:
-        out_json(
-            {
-                "examples": [
-                    {
-                        "text": each.example.text,
-                        "expected": each.example.expected,
-                        "value": each.value,
-                        "verdict": each.verdict,
-                        "right": each.right,
-                        "error": each.error,
-                    }
-                    for each in outcomes
-                ],
-                "run": measured,
-            }
-        )
+        out_json({"examples": [_outcome(each) for each in outcomes], "run": measured})
     else:
-        for each in outcomes:
-            value = each.error or ("abstains" if each.value is None else f"{each.value:g}, {each.verdict}")
-            sign = "ok   " if each.right else "WRONG"
-            out(
-                f"{sign} {plain(repr(each.example.text), 70)} -> {each.example.expected}"
-                f"  ({plain(value, 200)})"
-            )
-        out(f"{len(outcomes) - len(wrong)} of {len(outcomes)} examples are right")
-        if not outcomes and run is None:
-            note(f'{name} has no examples: write them under "Examples:" in its docstring, or give --run DIR')
-        if measured is not None:
-            from synthgen.cli.stats import show_distribution
-
-            show_distribution(measured)
+        _show_outcomes(name, outcomes, measured)
     if wrong:
         raise typer.Exit(1)
+
+
+def _outcome(each: Outcome) -> dict[str, Any]:
+    return {
+        "text": each.example.text,
+        "expected": each.example.expected,
+        "value": each.value,
+        "verdict": each.verdict,
+        "right": each.right,
+        "error": each.error,
+    }
+
+
+def _show_outcomes(name: str, outcomes: Sequence[Outcome], measured: dict[str, Any] | None) -> None:
+    from synthgen.cli.stats import show_distribution
+
+    for each in outcomes:
+        value = each.error or ("abstains" if each.value is None else f"{each.value:g}, {each.verdict}")
+        sign = "ok   " if each.right else "WRONG"
+        text = plain(repr(each.example.text), 70)
+        out(f"{sign} {text} -> {each.example.expected}  ({plain(value, 200)})")
+    out(f"{sum(each.right for each in outcomes)} of {len(outcomes)} examples are right")
+    if measured is not None:
+        show_distribution(measured)
+    elif not outcomes:
+        note(f'{name} has no examples: write them under "Examples:" in its docstring, or give --run DIR')
 
 
 def _measured(run: Path, found: Any, params: dict[str, Any]) -> dict[str, Any]:
