@@ -115,7 +115,7 @@ def check_params(
     for key, said in params.items():
         value = [said] if several.get(key) and isinstance(said, str) else said
         if key not in named:
-            known = [*named, "of", "min", "max", "action", "filter"]
+            known = [*named, "of", "min", "max", "action", "filter", "on_error"]
             problems.append(
                 (key, f"filter {definition.name} has no parameter {key!r}", did_you_mean(key, known))
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -37,6 +37,8 @@ from synthgen.seeds import Drawn, FileRows, Rows, drawn, list_rows
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
 ATTEMPTS_PER_ROW = 10
+
+Names = set[str] | None  # those that a template may use; None where nobody knows yet
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ class Loaded:
     def runs(self) -> Path:
         """The folder that holds this recipe's runs, each under its recipe's name."""
         return runs_folder(self.file.path)
+
+    @property
+    def asked(self) -> list[str]:
+        """Names of the models that steps and filters ask."""
+        filters = (link.model for link in self.chain if link.asks)
+        return sorted({*(step.model for step in self.steps), *filters})
 
     @property
     def planned(self) -> int | None:
@@ -428,7 +436,7 @@ class _Loader:
             )
         return steps
 
-    def _prompt(self, loc: tuple[str | int, ...], given: str | PromptBody, known: set[str]) -> Prompt | None:
+    def _prompt(self, loc: tuple[str | int, ...], given: str | PromptBody, known: Names) -> Prompt | None:
         if isinstance(given, PromptBody):
             raw = given.model_dump_json(exclude_none=True).encode()
             prompt = make_prompt("inline", given.turns(), given.output, raw)
@@ -458,14 +466,19 @@ class _Loader:
         return prompt
 
     def _check_turns(
-        self, file: YamlFile, loc: tuple[str | int, ...], prompt: Prompt, body: PromptBody, known: set[str]
+        self,
+        file: YamlFile,
+        loc: tuple[str | int, ...],
+        prompt: Prompt,
+        body: PromptBody,
+        known: Names,
     ) -> None:
         for place, (role, template) in enumerate(prompt.turns):
             where = (*loc, role) if body.messages is None else (*loc, "messages", place, role)
             self._check_template(file, where, template, known)
 
     def _check_template(
-        self, file: YamlFile, loc: Sequence[str | int], template: TextTemplate, known: set[str]
+        self, file: YamlFile, loc: Sequence[str | int], template: TextTemplate, known: Names
     ) -> None:
         line, column = file.position(loc)
         lines = file.text.splitlines()
@@ -482,6 +495,8 @@ class _Loader:
             at = line + offset + forbidden[1] - 1
             message = f"the template may not use {forbidden[0]!r}: it leads out of the sandbox"
             self.problems.append(Problem(message, file.path, at, column))
+        if known is None:
+            return
         for name in sorted(names - known):
             at = line + offset + template.line_of(name) - 1
             hint = did_you_mean(name, known)
@@ -567,6 +582,10 @@ class _Loader:
             for key, message, hint in wrong:
                 self._wrong((*loc, key), message, hint)
             link = ChainFilter.of_recipe(found, use, name, files)
+            if link.action == "redact" and not found.definition.redacts:
+                self._wrong((*loc, "action"), f"filter {name} can take nothing out, so it cannot redact")
+            if link.asks:
+                self._check_asking(loc, link)
             if link.of not in PARTS and link.of not in fields:
                 self._wrong(
                     (*loc, "of"),
@@ -582,6 +601,17 @@ class _Loader:
             chain.append(link)
         return chain
 
+    def _check_asking(self, loc: Sequence[str | int], link: ChainFilter) -> None:
+        """A filter that asks a model names one of the recipe's, and prompts that can be read."""
+        names = {*self.recipe.models, *([""] if self.recipe.model or self.overridden else [])}
+        if link.model not in names:
+            said = f"there is no model {link.model!r}" if link.model else "it asks a model, and there is none"
+            hint = did_you_mean(link.model, filter_out(sorted(names))) if link.model else None
+            self._wrong((*loc, "model") if link.model else loc, said, hint or "give the recipe a `model:`")
+        for parameter in link.definition.prompt_parameters:
+            if parameter in link.files:
+                self._prompt((*loc, parameter), link.files[parameter][0].path.stem, None)
+
 
 def _overridden(said: Mapping[str, Any]) -> ModelRef:
     """A model with what flags or the environment say of it. Raises UsageError where that is wrong."""
@@ -593,6 +623,6 @@ def _overridden(said: Mapping[str, Any]) -> ModelRef:
         raise UsageError(f"the model {said['id']!r} cannot be asked so: {reason}") from None
 
 
-def filter_out(models: Mapping[str, ModelRef]) -> list[str]:
-    """Names of models that a step can name."""
+def filter_out(models: Iterable[str]) -> list[str]:
+    """Names of models that a step or a filter can name."""
     return [name for name in models if name]

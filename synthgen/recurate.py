@@ -19,7 +19,8 @@ from typing import Any
 
 import orjson
 
-from synthgen.curate import Counts, Curation, describe
+from synthgen.counting import Counts
+from synthgen.curate import Curation, describe
 from synthgen.digests import sha256
 from synthgen.driver import RunResult, environment
 from synthgen.errors import UsageError
@@ -148,7 +149,7 @@ class Recuration:
         cancel: threading.Event,
     ) -> Recurated:
         loaded, changes = self._loaded, Changes()
-        records = journal.records(base)
+        records = journal.records(base, original=True)
         fed: deque[RecordEntry] = deque()
         measurer = open_measurer(loaded.chain, loaded.project, judged)
         flushing = asyncio.create_task(journal.keep_flushing())
@@ -215,9 +216,11 @@ class Unwritten:
         """As the journal has them."""
         return self._journal.stored_measurements(content)
 
-    def records(self, version: int, state: str | None = None) -> Iterator[tuple[RecordEntry, bytes | None]]:
+    def records(
+        self, version: int, state: str | None = None, *, original: bool = False
+    ) -> Iterator[tuple[RecordEntry, bytes | None]]:
         """As the journal has them."""
-        return self._journal.records(version, state)
+        return self._journal.records(version, state, original=original)
 
     def add_content(self, content: bytes, body: bytes, measured: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -244,7 +247,15 @@ async def _branches(
         await journal.room()
         fed.append(entry)
         yield Branch(
-            entry.task, entry.branch, entry.id, body, entry.error, entry.requests, entry.sources, Spent()
+            entry.task,
+            entry.branch,
+            entry.id,
+            body,
+            entry.error,
+            entry.requests,
+            entry.sources,
+            Spent(),
+            entry.state,
         )
         if cancel.is_set():
             return
