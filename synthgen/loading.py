@@ -15,7 +15,7 @@ from synthgen import recipe as language
 from synthgen.chain import ChainFilter
 from synthgen.conversation import conversation
 from synthgen.digests import canonical
-from synthgen.errors import Problem, RecipeError, UsageError
+from synthgen.errors import Problem, RecipeError, RunError, UsageError
 from synthgen.filter_files import check_params, filter_names, find_filter
 from synthgen.input_files import input_files
 from synthgen.plan import Plan
@@ -119,14 +119,28 @@ class LoadedCuration:
     recipe: Recipe
     project: Project
     chain: Sequence[ChainFilter]
+    models: Mapping[str, ModelRef]
     columns: Sequence[str]
     notices: Sequence[str]
 
+    @property
+    def asked(self) -> list[str]:
+        """Names of the models that filters ask."""
+        return sorted({link.model for link in self.chain if link.asks})
 
-def load_curation(locked: YamlFile, changes: Sequence[str], project: Project) -> LoadedCuration:
+
+def load_curation(
+    locked: YamlFile,
+    changes: Sequence[str],
+    project: Project,
+    *,
+    engine: str | None = None,
+    model: str | None = None,
+    base_url: str | None = None,
+) -> LoadedCuration:
     """The curation of a recipe.lock.yaml, with changes such as `toxicity.max=0.3`.
 
-    Raises RecipeError or UsageError.
+    The keyword arguments say how its model is asked. Raises RecipeError or UsageError.
     """
     said = locked.data
     try:
@@ -135,6 +149,7 @@ def load_curation(locked: YamlFile, changes: Sequence[str], project: Project) ->
         raise RecipeError([Problem(f"is not what synthgen wrote: {error}", locked.path)]) from None
     loader = _Loader(recipe, locked, project, ("recipe",))
     chain, shape = loader.chain(), loader.shape()
+    models = loader.models(engine, model, base_url)
     if loader.problems:
         raise RecipeError(loader.problems)
     before = {each["name"]: each["code_sha256"] for each in said["filters"]}
@@ -143,7 +158,7 @@ def load_curation(locked: YamlFile, changes: Sequence[str], project: Project) ->
         for link in chain
         if link.definition.code_sha256() != before.get(link.name)
     ]
-    return LoadedCuration(recipe, project, chain, shape.columns, [*loader.notices, *notices])
+    return LoadedCuration(recipe, project, chain, models, shape.columns, [*loader.notices, *notices])
 
 
 def _changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
@@ -295,7 +310,7 @@ class _Loader:
     def load(self, engine: str | None, model: str | None, base_url: str | None) -> Loaded:
         self.overridden = bool(engine or model or base_url)
         rows, choices = self._seeds()
-        models = self._models(engine, model, base_url)
+        models = self.models(engine, model, base_url)
         steps = self._steps(models)
         shape = self.shape()
         chain = self.chain()
@@ -378,7 +393,8 @@ class _Loader:
             limit = min(limit, recipe.passes * once)
         return limit
 
-    def _models(self, engine: str | None, model: str | None, base_url: str | None) -> dict[str, ModelRef]:
+    def models(self, engine: str | None, model: str | None, base_url: str | None) -> dict[str, ModelRef]:
+        """The models by the names that steps and filters have for them."""
         models = dict(self.recipe.models)
         if self.recipe.model is not None:
             models[""] = self.recipe.model
@@ -575,13 +591,14 @@ class _Loader:
                 continue
             if found.origin == "project" and (shipped("filters") / f"{wanted}.py").is_file():
                 self.notices.append(f"filter {wanted}: the project's own takes the place of the shipped one")
-            for key, message, hint in check_params(found.definition, use.params):
-                self._wrong((*loc, key), message, hint)
+            wrong = check_params(found.definition, use.params)
             self._check_canonical(self.file, (*self.within, *loc), dict(use.params))
-            files, wrong = input_files(found.definition, use.params, self.project)
-            for key, message, hint in wrong:
+            files, unread = input_files(found.definition, use.params, self.project)
+            for key, message, hint in [*wrong, *unread]:
                 self._wrong((*loc, key), message, hint)
             link = ChainFilter.of_recipe(found, use, name, files)
+            if not wrong and not unread and (link.params or link.files):
+                self._check_parameters(loc, link)
             if link.action == "redact" and not found.definition.redacts:
                 self._wrong((*loc, "action"), f"filter {name} can take nothing out, so it cannot redact")
             if link.asks:
@@ -600,6 +617,16 @@ class _Loader:
                 )
             chain.append(link)
         return chain
+
+    def _check_parameters(self, loc: Sequence[str | int], link: ChainFilter) -> None:
+        """What a filter itself says of its parameters."""
+        try:
+            link.make()
+        except RunError as error:
+            cause = error.__cause__ or error
+            self._wrong(loc, f"filter {link.name}: {cause}")
+        except RecipeError as error:
+            self.problems.extend(error.problems)
 
     def _check_asking(self, loc: Sequence[str | int], link: ChainFilter) -> None:
         """A filter that asks a model names one of the recipe's, and prompts that can be read."""
