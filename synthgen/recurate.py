@@ -208,6 +208,7 @@ class Recuration:
                 changes.note(beyond, "surplus", None)
         else:
             pending = len(fed) + sum(1 for _ in records)
+        journal.flush()
         usage = journal.usage() if asker is not None and isinstance(journal, Journal) else NOTHING_ASKED
         return Recurated(self._result(counts, version, pending, usage), version, changes)
 
@@ -280,6 +281,9 @@ class Unwritten:
 
     async def room(self) -> None:
         """There is always room."""
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
 
     async def keep_flushing(self) -> None:
         """There is nothing to flush."""
