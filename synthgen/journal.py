@@ -350,34 +350,8 @@ class Journal:
 
         With `original` these are what they were before anything was redacted.
         """
-        query = (
-            "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
-            "r.sources, r.error, r.original, r.leaf, c.body FROM records AS r LEFT JOIN contents AS c "
-            "ON c.sha256 = iif(?, coalesce(r.original, r.content), r.content) WHERE r.version = ?"
-        )
-        values: tuple[Any, ...] = (original, version)
-        if state is not None:
-            query, values = f"{query} AND r.state = ?", (*values, state)
         with closing(_connect(self.path)) as reader:
-            for row in reader.execute(f"{query} ORDER BY r.task, r.branch", values):
-                task, branch, id, sha, of_state, dropped_by, verdicts, requests, sources, error = row[:10]
-                yield (
-                    RecordEntry(
-                        task=task,
-                        branch=branch,
-                        id=id,
-                        content=sha,
-                        state=of_state,
-                        dropped_by=dropped_by,
-                        verdicts=orjson.loads(verdicts),
-                        requests=[requests[place : place + 32] for place in range(0, len(requests), 32)],
-                        sources=orjson.loads(sources),
-                        error=error,
-                        original=row[10],
-                        leaf=row[11],
-                    ),
-                    row[12],
-                )
+            yield from stored_records(reader, version, state, original=original)
 
     def leaves(self, version: int) -> Iterator[bytes | None]:
         """The leaf hash of each record of a version, in order; None where an earlier synthgen judged it."""
@@ -627,6 +601,39 @@ def open_for_reading(directory: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def stored_records(
+    reader: sqlite3.Connection, version: int, state: str | None = None, *, original: bool = False
+) -> Iterator[tuple[RecordEntry, bytes | None]]:
+    """Every record of a version in task order, with the JSON of its contents; see `Journal.records`."""
+    query = (
+        "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
+        "r.sources, r.error, r.original, r.leaf, c.body FROM records AS r LEFT JOIN contents AS c "
+        "ON c.sha256 = iif(?, coalesce(r.original, r.content), r.content) WHERE r.version = ?"
+    )
+    values: tuple[Any, ...] = (original, version)
+    if state is not None:
+        query, values = f"{query} AND r.state = ?", (*values, state)
+    for row in reader.execute(f"{query} ORDER BY r.task, r.branch", values):
+        task, branch, id, sha, of_state, dropped_by, verdicts, requests, sources, error = row[:10]
+        yield (
+            RecordEntry(
+                task=task,
+                branch=branch,
+                id=id,
+                content=sha,
+                state=of_state,
+                dropped_by=dropped_by,
+                verdicts=orjson.loads(verdicts),
+                requests=[requests[place : place + 32] for place in range(0, len(requests), 32)],
+                sources=orjson.loads(sources),
+                error=error,
+                original=row[10],
+                leaf=row[11],
+            ),
+            row[12],
+        )
 
 
 def running(directory: Path) -> str | None:

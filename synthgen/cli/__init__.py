@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from synthgen.cli import curate, filters, init, models, preview, run, show, stats, status, validate
+from synthgen.cli import audit, curate, filters, init, models, preview, run, show, stats, status, validate
 from synthgen.cli.options import note, version_callback
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ app.command("curate")(curate.curate)
 app.command("status")(status.status)
 app.command("show")(show.show)
 app.command("stats")(stats.stats)
+app.add_typer(audit.app, name="audit")
 app.add_typer(filters.app, name="filters")
 app.add_typer(models.app, name="models")
 

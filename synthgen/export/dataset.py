@@ -22,7 +22,7 @@ from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
 from synthgen.journal import Journal, RecordEntry
 from synthgen.provenance.manifest import MANIFEST, manifest
 from synthgen.provenance.merkle import Growing, leaf_hash
-from synthgen.provenance.statement import statement
+from synthgen.provenance.statement import ledger_entry, statement
 
 ERRORS_SHOWN = 20
 LEDGER = "provenance/ledger.jsonl"
@@ -116,7 +116,8 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
         failed: JsonlWriter | None = None
         for entry, body in journal.records(version):
             said = statement(entry, body)
-            leaf = leaf_hash(said)
+            line = ledger_entry(entry, said)
+            leaf = leaf_hash(line)
             if entry.leaf not in (leaf, None):
                 raise RunError(
                     f"the record {entry.id} in {journal.path} is not what was judged: somebody changed it",
@@ -124,7 +125,7 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
                 )
             written.tree.append(leaf)
             written.states[entry.state] += 1
-            ledger.write({"id": entry.id, "state": entry.state, "leaf": leaf.hex()})
+            ledger.line(line)
             if entry.state == "failed":
                 if failed is None:
                     failed = stack.enter_context(JsonlWriter(staged / "failed.jsonl"))

@@ -10,9 +10,8 @@ from typing import Any
 
 import orjson
 
-STATEMENT = "https://in-toto.io/Statement/v1"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-PREDICATE = "urn:synthgen:manifest:v1"
+from synthgen.provenance.schema import PAYLOAD_TYPE, PREDICATE, STATEMENT
+
 MANIFEST = "manifest.json"
 
 

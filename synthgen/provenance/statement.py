@@ -1,4 +1,4 @@
-"""What is stated of a record, whatever its fate: one line of JSON, whose hash is its leaf in the ledger."""
+"""What is stated of a record, whatever its fate, and its entry in the ledger, which commits to that."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def statement(entry: RecordEntry, body: bytes | None) -> bytes:
     """The line. Equal records give equal lines; nothing in it holds times, tries or sessions.
 
     The salt depends on all of the record's contents, its seeds among them, and stands in no other place: who
-    has neither the contents nor this line learns nothing from the leaf, however little the row may hold.
+    has neither the contents nor this line learns nothing from its digest, however little the row may hold.
     """
     said: dict[str, Any] = {
         "id": entry.id,
@@ -43,9 +43,15 @@ def statement(entry: RecordEntry, body: bytes | None) -> bytes:
     return orjson.dumps(said)
 
 
+def ledger_entry(entry: RecordEntry, stated: bytes) -> bytes:
+    """The record's line in the ledger, whose hash is its leaf: id, state, and the statement's digest."""
+    digest = hashlib.sha256(stated).hexdigest()
+    return orjson.dumps({"id": entry.id, "state": entry.state, "statement": digest})
+
+
 def leaf_of(entry: RecordEntry, body: bytes | None) -> bytes:
     """The record's leaf hash (RFC 6962: 0x00 before the data)."""
-    return leaf_hash(statement(entry, body))
+    return leaf_hash(ledger_entry(entry, statement(entry, body)))
 
 
 def tree_of(records: Iterable[tuple[RecordEntry, bytes | None]]) -> Growing:

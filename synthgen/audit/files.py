@@ -1,0 +1,65 @@
+"""Every file that a manifest names, and none besides: digests, sizes, rows."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from synthgen.audit.findings import CannotJudge, Findings
+from synthgen.audit.lines import digest_of, small_file
+from synthgen.provenance.manifest import MANIFEST
+from synthgen.provenance.schema import Envelope, Statement
+
+
+class Manifest:
+    """A manifest that was read and is well formed. Raises CannotJudge where there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        raw = small_file(folder / MANIFEST)
+        try:
+            self.envelope = Envelope.model_validate_json(raw)
+            self.payload = base64.b64decode(self.envelope.payload, validate=True)
+            said = Statement.model_validate_json(self.payload)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise CannotJudge(
+                f"{folder / MANIFEST} is not a manifest of synthgen: {place}: {first['msg']}"
+            ) from None
+        except ValueError as error:
+            raise CannotJudge(f"{folder / MANIFEST} is not a manifest of synthgen: {error}") from None
+        self.subjects = {item.name: item for item in said.subject}
+        self.ledger = said.predicate.ledger
+        if len(self.subjects) != len(said.subject):
+            raise CannotJudge(f"{folder / MANIFEST} names a file twice")
+
+    def check_files(self, findings: Findings, leave_out: Sequence[str] = ()) -> None:
+        """Whether every file named is there as it was, and nothing else is."""
+        there = set(_files(self.folder, leave_out))
+        for name, item in self.subjects.items():
+            path = self.folder / name
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                findings.add("leads out of the folder", name)
+            elif name not in there:
+                findings.add("is missing", name)
+            elif path.stat().st_size != item.annotations.bytes:
+                size = item.annotations.bytes
+                findings.add(f"has {path.stat().st_size:,} bytes instead of {size:,}", name)
+            elif digest_of(path) != item.digest.sha256:
+                findings.add("was altered: its digest is another", name)
+        for name in sorted(there - self.subjects.keys() - {MANIFEST}):
+            findings.add("was added: the manifest does not name it", name)
+
+
+def _files(folder: Path, leave_out: Sequence[str]) -> Iterator[str]:
+    """Every file beneath a folder by its name; links are not followed, and count as files."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if name.parts[0] in leave_out:
+            continue
+        if path.is_symlink() or not path.is_dir():
+            yield name.as_posix() if not path.is_symlink() else f"{name.as_posix()} (a link)"

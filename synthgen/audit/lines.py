@@ -1,0 +1,79 @@
+"""Files of a hostile person, read in bounded memory: lines of JSON, and rows of Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synthgen.audit.findings import CannotJudge
+
+LONGEST_LINE = 64_000_000
+MANIFEST_BYTES = 256_000_000
+DEEPEST = 64
+
+
+class Broken(Exception):
+    """A file that does not hold what it should; `number` is the line or row, from 1."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file without their ends. Raises Broken at one that is too long, or has no end."""
+    number = 0
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST_LINE + 1):
+            number += 1
+            if not line.endswith(b"\n"):
+                raise Broken("is too long" if len(line) > LONGEST_LINE else "is cut off", number)
+            yield line[:-1]
+
+
+def parsed(line: bytes, number: int) -> dict[str, Any]:
+    """A line as a mapping. Raises Broken where it is none."""
+    try:
+        said = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise Broken(f"is not JSON: {error}", number) from None
+    if not isinstance(said, dict):
+        raise Broken("is not a mapping", number)
+    return said
+
+
+def rows_of_parquet(paths: list[Path]) -> Iterator[bytes]:
+    """Every row of some shards as the JSON line that synthgen writes for it. Raises Broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    for path in paths:
+        try:
+            with pq.ParquetFile(path, memory_map=True) as table:
+                for batch in table.iter_batches(batch_size=1024):
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield orjson.dumps(row)
+        except (pa.ArrowException, OSError, TypeError, ValueError) as error:
+            raise Broken(f"{path.name} is not Parquet that synthgen wrote: {error}", number + 1) from None
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def small_file(path: Path) -> bytes:
+    """All of a file that is to be read at once. Raises CannotJudge where it is not there, or too large."""
+    try:
+        if path.stat().st_size > MANIFEST_BYTES:
+            raise CannotJudge(f"{path} is larger than {MANIFEST_BYTES:,} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise CannotJudge(f"{path} cannot be read: {error.strerror}") from None

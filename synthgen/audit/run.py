@@ -1,0 +1,191 @@
+"""The whole run: its other files, and the journal, record by record, against the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from synthgen.audit.files import Manifest
+from synthgen.audit.findings import CannotJudge, Findings
+from synthgen.audit.lines import Broken, lines, parsed
+from synthgen.errors import UsageError
+from synthgen.journal import RecordEntry, open_for_reading, stored_records
+from synthgen.provenance.manifest import MANIFEST
+from synthgen.provenance.merkle import Growing, leaf_hash
+from synthgen.provenance.statement import ledger_entry, row_bytes, statement
+
+if TYPE_CHECKING:
+    from synthgen.audit.verify import Verdict
+
+LEDGER = "dataset/provenance/ledger.jsonl"
+DROPPED = "dropped.jsonl"
+OF_THE_RUN = ("dataset", "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock")
+STATES = ("kept", "dropped", "failed")
+ADDED = ("dropped_by", "measurements")
+
+
+def check_run(directory: Path, verdict: Verdict) -> None:
+    """Add to the verdict what is wrong with a run's files beside its dataset, and with its journal."""
+    findings = verdict.findings
+    if not (directory / MANIFEST).is_file():
+        findings.add("is missing", MANIFEST)
+    else:
+        _check_files(directory, verdict)
+    locks = [directory / "recipe.lock.yaml", directory / "dataset" / "provenance" / "recipe.lock.yaml"]
+    if all(lock.is_file() for lock in locks) and locks[0].read_bytes() != locks[1].read_bytes():
+        findings.add("is not the one of the dataset", "recipe.lock.yaml")
+    try:
+        place, version = _journal_of(directory)
+        if place is None:
+            _check_dropped(directory, findings)
+            return
+        with closing(open_for_reading(place)) as journal:
+            _check_journal(directory, journal, version, findings)
+        verdict.journal = True
+    except UsageError as error:
+        findings.add(error.message, "run.sqlite")
+    except sqlite3.DatabaseError as error:
+        findings.add(f"is damaged: {error}", "run.sqlite")
+    except Broken as broken:
+        findings.add(f"line {broken.number} {broken}", LEDGER)
+    except (ValueError, TypeError, AttributeError) as error:  # columns that hold something else
+        findings.add(f"is not a journal that synthgen wrote: {error}", "run.sqlite")
+    except OSError as error:
+        findings.add(f"cannot be read: {error.strerror}", str(error.filename or ""))
+
+
+def _journal_of(directory: Path) -> tuple[Path | None, int | None]:
+    """The folder whose journal made this, and the version, None for the one that `run` made last."""
+    if (directory / "run.sqlite").is_file():
+        return directory, None
+    above = directory.resolve().parent
+    if (
+        above.name == "versions"
+        and directory.resolve().name.isdecimal()
+        and (above.parent / "run.sqlite").is_file()
+    ):
+        return above.parent, int(directory.resolve().name)
+    return None, None
+
+
+def _check_files(directory: Path, verdict: Verdict) -> None:
+    try:
+        manifest = Manifest(directory)
+    except CannotJudge as error:
+        verdict.findings.add(str(error), MANIFEST)
+        return
+    manifest.check_files(verdict.findings, OF_THE_RUN)
+    verdict.files += len(manifest.subjects)
+    counts = {state: verdict.states[state] for state in STATES}
+    seen = {"size": verdict.size, "root": verdict.root, **counts}
+    for name, value in seen.items():
+        if getattr(manifest.ledger, name) != value:
+            verdict.findings.add("is not that of the dataset's ledger", MANIFEST, None, f"ledger.{name}")
+
+
+def _check_journal(
+    directory: Path, journal: sqlite3.Connection, version: int | None, findings: Findings
+) -> None:
+    if version is None:
+        row = journal.execute(
+            "SELECT max(version) FROM versions WHERE command = 'run' AND finished IS NOT NULL"
+        ).fetchone()
+        version = row[0]
+    checkpoints = dict(
+        journal.execute("SELECT size, root FROM checkpoints WHERE version = ?", (version,)).fetchall()
+    )
+    chain = journal.execute("SELECT chain FROM versions WHERE version = ?", (version,)).fetchone()
+    bounds = {link["name"]: link for link in orjson.loads(chain[0])} if chain and chain[0] else {}
+    ledger = lines(directory / LEDGER)
+    dropped = _dropped(directory)
+    tree = Growing()
+    for entry, body in stored_records(journal, version or 0):
+        line = ledger_entry(entry, statement(entry, body))
+        tree.append(leaf_hash(line))
+        said = next(ledger, None)
+        if said is None:
+            findings.add("is in the journal, and not in the ledger", LEDGER, entry.id)
+            break
+        if entry.content is not None and (body is None or hashlib.sha256(body).digest() != entry.content):
+            findings.add("its contents in the journal were altered", "run.sqlite", entry.id, "contents")
+        elif said != line:
+            findings.add("in the journal is not what the ledger has", "run.sqlite", entry.id)
+        if entry.state == "dropped":
+            _compare_dropped(next(dropped, None), entry, body, bounds, findings)
+        if checkpoints.get(tree.size, tree.root()) != tree.root():
+            findings.add(
+                f"the ledger's first {tree.size:,} entries are not those of a checkpoint", "run.sqlite"
+            )
+    for number, line in enumerate(ledger, tree.size + 1):
+        name = str(parsed(line, number).get("id"))[:80]
+        findings.add("is in the ledger, and not in the journal", LEDGER, name)
+    for more in dropped:
+        findings.add("was added: no such record was dropped there", DROPPED, str(more.get("id"))[:80])
+    _check_requests(journal, findings)
+
+
+def _compare_dropped(
+    said: dict[str, Any] | None,
+    entry: RecordEntry,
+    body: bytes | None,
+    bounds: Mapping[str, Any],
+    findings: Findings,
+) -> None:
+    if said is None:
+        findings.add("is missing", DROPPED, entry.id)
+        return
+    id, by = str(said.get("id"))[:80], str(entry.dropped_by)
+    row = {key: value for key, value in said.items() if key not in ADDED}
+    verdict, bound = entry.verdicts.get(by, {}), bounds.get(by, {})
+    why = {
+        "filter": by,
+        "value": verdict.get("value"),
+        "min": bound.get("min"),
+        "max": bound.get("max"),
+        "detail": verdict.get("detail"),
+    }
+    if id != entry.id:
+        findings.add(f"stands where {entry.id} should", DROPPED, id, "id")
+    elif body is not None and orjson.dumps(row) != row_bytes(entry.id, body):
+        findings.add("its row is not the one that was dropped", DROPPED, id)
+    elif said.get("dropped_by") != why:
+        findings.add(f"is not why it was dropped: that was {by}", DROPPED, id, "dropped_by")
+    elif said.get("measurements") != entry.verdicts:
+        findings.add("are not what was measured", DROPPED, id, "measurements")
+
+
+def _check_requests(journal: sqlite3.Connection, findings: Findings) -> None:
+    """A request's key is the digest of its body."""
+    for key, body in journal.execute("SELECT key, body FROM requests"):
+        if not isinstance(body, bytes) or hashlib.sha256(body).digest() != key:
+            name = key.hex() if isinstance(key, bytes) else str(key)[:80]
+            findings.add("its body is not the one that was asked", "run.sqlite", name, "requests")
+
+
+def _check_dropped(directory: Path, findings: Findings) -> None:
+    """Without a journal: the same records in the same order as the ledger has them."""
+    dropped = _dropped(directory)
+    for entry in _entries(directory / LEDGER):
+        if entry.get("state") == "dropped":
+            said = next(dropped, None)
+            if said is None or said.get("id") != entry.get("id"):
+                findings.add("is not where the ledger has it", DROPPED, str(entry.get("id"))[:80])
+                return
+    for more in dropped:
+        findings.add("was added: the ledger has no such record", DROPPED, str(said.get("id"))[:80])
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines(path), 1):
+        yield parsed(line, number)
+
+
+def _dropped(directory: Path) -> Iterator[dict[str, Any]]:
+    path = directory / DROPPED
+    return _entries(path) if path.is_file() else iter(())

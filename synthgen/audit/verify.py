@@ -1,0 +1,217 @@
+"""`audit verify`: is a dataset, or a whole run, as it was published?
+
+Integrity is whether everything agrees with the manifest. Authenticity is whether somebody signed that. A
+manifest without a signature can be made by anybody who can write to the folder, and is called unsigned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synthgen.audit.files import Manifest
+from synthgen.audit.findings import CannotJudge, Findings
+from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet
+from synthgen.provenance.manifest import MANIFEST
+from synthgen.provenance.merkle import Growing, leaf_hash
+
+LEDGER = "provenance/ledger.jsonl"
+STATES = ("kept", "dropped", "failed")
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What an audit came to."""
+
+    directory: Path
+    findings: Findings = field(default_factory=Findings)
+    states: Counter[str] = field(default_factory=Counter)
+    size: int = 0
+    root: str = ""
+    files: int = 0
+    journal: bool = False
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was altered, added or is missing."""
+        return not self.findings
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "dir": str(self.directory),
+            "intact": self.intact,
+            "findings": [finding.as_json() for finding in self.findings.shown],
+            "count": self.findings.count,
+            "files": self.files,
+            "ledger": {
+                "size": self.size,
+                "root": self.root,
+                **{state: self.states[state] for state in STATES},
+            },
+            "journal": self.journal,
+        }
+
+
+def verify(directory: Path) -> Verdict:
+    """Verify a dataset's directory, or a run's with all that it holds.
+
+    Raises CannotJudge where there is no manifest to verify it by.
+    """
+    verdict = Verdict(directory)
+    whole = (directory / "dataset" / MANIFEST).is_file()
+    dataset = directory / "dataset" if whole else directory
+    if not (dataset / MANIFEST).is_file():
+        raise CannotJudge(f"{directory} holds no dataset of synthgen: there is no {MANIFEST}")
+    _Dataset(dataset, Manifest(dataset), verdict, "dataset/" if whole else "").check()
+    if whole:
+        from synthgen.audit.run import check_run
+
+        check_run(directory, verdict)
+    return verdict
+
+
+@dataclass(slots=True)
+class _Head:
+    """One split, at the record that comes next: its line of provenance and its row in each format."""
+
+    split: str
+    provenance: Iterator[bytes]
+    rows: list[tuple[str, Iterator[bytes]]]
+    line: bytes | None = None
+    said: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
+
+    def advance(self) -> None:
+        """Go on to the next line. Raises Broken."""
+        self.line = next(self.provenance, None)
+        self.number += 1
+        self.said = {} if self.line is None else parsed(self.line, self.number)
+
+
+class _Dataset:
+    """Walks the ledger, and everything that it speaks of beside it, in one pass."""
+
+    def __init__(self, folder: Path, manifest: Manifest, verdict: Verdict, prefix: str) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._verdict = verdict
+        self._findings = verdict.findings
+        self._prefix = prefix
+        self._reading = LEDGER
+
+    def check(self) -> None:
+        """Add to the verdict whatever is wrong."""
+        before = self._findings.count
+        own = Findings()
+        self._manifest.check_files(own)
+        for finding in own.shown:
+            self._findings.add(finding.message, f"{self._prefix}{finding.file}")
+        self._findings.count = before + own.count
+        self._verdict.files += len(self._manifest.subjects)
+        try:
+            self._walk()
+        except Broken as broken:
+            self._findings.add(f"line {broken.number} {broken}", f"{self._prefix}{self._reading}")
+        except OSError as error:
+            self._findings.add(f"cannot be read: {error.strerror}", f"{self._prefix}{self._reading}")
+
+    def _heads(self) -> list[_Head]:
+        heads = []
+        for name in self._manifest.subjects:
+            parts = Path(name).parts
+            if len(parts) != 2 or parts[0] != "provenance" or not name.endswith(".jsonl") or name == LEDGER:
+                continue
+            split = Path(name).stem
+            rows: list[tuple[str, Iterator[bytes]]] = []
+            if f"{split}.jsonl" in self._manifest.subjects:
+                rows.append((f"{split}.jsonl", lines(self._folder / f"{split}.jsonl")))
+            shards = [
+                self._folder / other
+                for other in sorted(self._manifest.subjects)
+                if other.startswith(f"data/{split}-") and other.endswith(".parquet")
+            ]
+            if shards:
+                rows.append((f"data/{split}-*.parquet", rows_of_parquet(shards)))
+            head = _Head(split, lines(self._folder / name), rows)
+            self._reading = name
+            head.advance()
+            heads.append(head)
+        return heads
+
+    def _walk(self) -> None:
+        self._reading = LEDGER
+        heads = self._heads()
+        tree, states = Growing(), Counter[str]()
+        for seen, line in enumerate(lines(self._folder / LEDGER), 1):
+            self._reading = LEDGER
+            entry = parsed(line, seen)
+            try:
+                id, state, stated = str(entry["id"]), str(entry["state"]), str(entry["statement"])
+            except LookupError:
+                raise Broken("is no entry of a ledger", seen) from None
+            tree.append(leaf_hash(line))
+            states[state] += 1
+            if state == "kept":
+                self._kept(id, stated, heads)
+            elif state not in STATES:
+                self._findings.add(
+                    f"there is no state {state[:40]!r}", f"{self._prefix}{LEDGER}", id, "state"
+                )
+        for head in heads:
+            self._nothing_left(head)
+        self._compare(tree, states)
+
+    def _kept(self, id: str, stated: str, heads: list[_Head]) -> None:
+        head = next((head for head in heads if head.said.get("id") == id), None)
+        if head is None:
+            self._findings.add(
+                "is in the ledger as kept, and not where it should be", self._prefix + "provenance", id
+            )
+            return
+        file = f"{self._prefix}provenance/{head.split}.jsonl"
+        assert head.line is not None
+        if hashlib.sha256(head.line).hexdigest() != stated:
+            self._findings.add("was altered: it is not what the ledger has", file, id)
+        if head.said.get("state") != "kept":
+            self._findings.add("is not what the ledger says", file, id, "state")
+        for name, rows in head.rows:
+            self._reading = name
+            row = next(rows, None)
+            if row is None:
+                self._findings.add("its row is missing", f"{self._prefix}{name}", id)
+            elif hashlib.sha256(row).hexdigest() != head.said.get("row_sha256"):
+                field = None if parsed(row, head.number).get("id") == id else "id"
+                self._findings.add("its row is not the one of the ledger", f"{self._prefix}{name}", id, field)
+        self._reading = f"provenance/{head.split}.jsonl"
+        head.advance()
+
+    def _nothing_left(self, head: _Head) -> None:
+        if head.line is not None:
+            self._findings.add(
+                "has rows that the ledger does not know, or not there",
+                f"{self._prefix}provenance/{head.split}.jsonl",
+                str(head.said.get("id"))[:80],
+            )
+        for name, rows in head.rows:
+            self._reading = name
+            if next(rows, None) is not None:
+                self._findings.add("has more rows than its provenance", f"{self._prefix}{name}")
+
+    def _compare(self, tree: Growing, states: Counter[str]) -> None:
+        said, file = self._manifest.ledger, f"{self._prefix}{LEDGER}"
+        verdict = self._verdict
+        verdict.size, verdict.root, verdict.states = tree.size, tree.root().hex(), states
+        if tree.size != said.size:
+            self._findings.add(f"has {tree.size:,} entries, and {MANIFEST} says {said.size:,}", file)
+        if tree.root().hex() != said.root:
+            self._findings.add(f"its root is not the one of {MANIFEST}", file)
+        for state in STATES:
+            stated = getattr(said, state)
+            if states[state] != stated:
+                message = f"has {states[state]:,} {state} records, and {MANIFEST} says {stated:,}"
+                self._findings.add(message, file, None, state)
