@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synthgen.api import load as load
     from synthgen.api import run as run
+    from synthgen.measure import InputFile as InputFile
     from synthgen.measure import Measurement as Measurement
     from synthgen.measure import abstain as abstain
     from synthgen.measure import filter as filter
+    from synthgen.reading import read_records as read_records
     from synthgen.record import Record as Record
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "filter": "synthgen.measure",
+    "InputFile": "synthgen.measure",
     "Measurement": "synthgen.measure",
     "abstain": "synthgen.measure",
     "Record": "synthgen.record",
+    "read_records": "synthgen.reading",
     "load": "synthgen.api",
     "run": "synthgen.api",
 }
-__all__ = ["Measurement", "Record", "abstain", "filter", "load", "run"]
+__all__ = ["InputFile", "Measurement", "Record", "abstain", "filter", "load", "read_records", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from synthgen.digests import canonical, sha256
 from synthgen.errors import RunError, SynthgenError
 from synthgen.filter_files import FoundFilter
+from synthgen.input_files import NamedFile
 from synthgen.measure import Action, FilterDefinition, FilterFailed, Measurement, RecordMeasure, RunMeasure
 from synthgen.recipe import FilterUse
 from synthgen.record import Record
@@ -19,7 +20,10 @@ Verdict = Literal["pass", "flag", "drop", "fail"]
 
 @dataclass(frozen=True)
 class ChainFilter:
-    """One filter of a recipe, with everything the recipe and the filter's own defaults say of it."""
+    """One filter of a recipe, with everything the recipe and the filter's own defaults say of it.
+
+    `name` is its name in the recipe, which may differ from the definition's.
+    """
 
     name: str
     origin: str
@@ -29,13 +33,20 @@ class ChainFilter:
     min: float | None
     max: float | None
     action: Action
+    files: Mapping[str, Sequence[NamedFile]] = field(default_factory=dict)
 
     @classmethod
-    def of_recipe(cls, found: FoundFilter, use: FilterUse) -> ChainFilter:
+    def of_recipe(
+        cls,
+        found: FoundFilter,
+        use: FilterUse,
+        name: str | None = None,
+        files: Mapping[str, Sequence[NamedFile]] | None = None,
+    ) -> ChainFilter:
         """The filter as a recipe uses it. `max: null` in a recipe takes the filter's own bound away."""
         definition = found.definition
         return cls(
-            name=definition.name,
+            name=name or definition.name,
             origin=found.origin,
             definition=definition,
             params=dict(use.params),
@@ -43,6 +54,7 @@ class ChainFilter:
             min=use.min if "min" in use.model_fields_set else definition.min,
             max=use.max if "max" in use.model_fields_set else definition.max,
             action=use.action or definition.action,
+            files=files or {},
         )
 
     @property
@@ -52,21 +64,26 @@ class ChainFilter:
 
     @cached_property
     def key(self) -> str:
-        """Digest of what a measurement depends on besides the record: code, parameters and `of`."""
+        """Digest of what a measurement depends on besides the record: code, parameters, files and `of`."""
         depends: dict[str, Any] = {
             "code": self.definition.code_sha256(),
             "params": dict(self.params),
             "of": self.of,
         }
+        if self.files:
+            depends["files"] = {
+                parameter: [[file.name, file.sha256] for file in files]
+                for parameter, files in self.files.items()
+            }
         if not self.runs:
             bounds = {"min": self.min, "max": self.max}
-            depends |= {name: bounds[name] for name in self.definition.bounds_taken}
+            depends |= {name: bounds[name] for name in self.definition.given if name in bounds}
         return sha256(canonical(depends))
 
     def make(self) -> RecordMeasure | RunMeasure:
         """The filter, ready to measure. Raises RunError where it cannot be made."""
         try:
-            return self.definition.make(self.params, min=self.min, max=self.max)
+            made = self.definition.make(self._params(), min=self.min, max=self.max, of=self.of)
         except SynthgenError:
             raise
         except (Exception, SystemExit) as error:  # any error of a user's code is the user's to read
@@ -74,6 +91,16 @@ class ChainFilter:
                 f"filter {self.name} cannot be made: {type(error).__name__}: {error}",
                 hint="look at its parameters in the recipe",
             ) from error
+        return replace(made, name=self.name) if isinstance(made, RecordMeasure) else made
+
+    def _params(self) -> dict[str, Any]:
+        """The parameters, with paths in place of the files that they name."""
+        params = dict(self.params)
+        for parameter, many in self.definition.file_parameters.items():
+            if parameter in self.files:
+                paths = [file.path for file in self.files[parameter]]
+                params[parameter] = paths if many else paths[0]
+        return params
 
     def judge(self, value: float | None) -> Verdict:
         """What a measurement means: bounds are inclusive, and None is what the filter says it is."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen import __version__
+from synthgen.asking import Asker
 from synthgen.curate import Counts, Curation, Judged, describe
 from synthgen.engines.base import Engine
 from synthgen.errors import RunError, UsageError
@@ -188,13 +189,24 @@ class Driver:
         """Say how much an edited recipe would ask anew. Raises UsageError where that is not wanted."""
         if not journal.had_answers or journal.knows(fingerprint(self._locked)):
             return
-        missing, looked = Generation(self._loaded, self._engines, journal).anew(LOOKED_AT)
+        missing, looked = Generation(self._loaded, self._asker(journal), journal).anew(LOOKED_AT)
         if not missing:
             return
         tasks = f"the first {looked:,} tasks" if looked == LOOKED_AT else f"{looked:,} tasks"
         self._note(f"the recipe has changed: of {tasks} {missing:,} would be asked anew; no answer is lost")
         if self._confirm is not None and not self._confirm():
             raise UsageError("nothing was asked, and nothing has changed")
+
+    def _asker(self, journal: Journal) -> Asker:
+        return Asker(
+            self._engines,
+            self._loaded.models,
+            journal,
+            seed=self._loaded.recipe.seed,
+            others=self._others,
+            patience=self._patience,
+            note=self._note,
+        )
 
     def _details(self) -> dict[str, Any]:
         return {
@@ -253,6 +265,7 @@ class Driver:
         before = counts.requests if counts else 0
         recipe, loaded = self._loaded.recipe, self._loaded
         measurer = open_measurer(loaded.chain, loaded.project, loaded.planned)
+        asker = self._asker(journal)
         try:
             curation = Curation(
                 loaded.chain,
@@ -265,14 +278,7 @@ class Driver:
                 max_failures=self._max_failures,
             )
             generation = Generation(
-                loaded,
-                self._engines,
-                journal,
-                start=curation.counts.judged,
-                spent=curation.counts.spent,
-                others=self._others,
-                patience=self._patience,
-                note=self._note,
+                loaded, asker, journal, start=curation.counts.judged, spent=curation.counts.spent
             )
             journal.on_commit = lambda: (version, self._progress_of(curation))
             stopped = None
@@ -282,8 +288,8 @@ class Driver:
                         await curation.recall()
                     stopped = await self._generate(journal, generation, curation)
             finally:
-                await generation.close()
-                self._kept_alive = _kept_alive(generation)
+                await asker.close()
+                self._kept_alive = _kept_alive(asker)
         finally:
             measurer.close()
         journal.flush()
@@ -332,20 +338,20 @@ class Driver:
         self._look_ahead(generation, curation)
         judging = asyncio.create_task(self._judge(generation, curation))
         flushing = asyncio.create_task(journal.keep_flushing())
-        stopped, stopped_at = None, 0.0
+        asker, stopped, stopped_at = generation.asker, None, 0.0
         self._stop.heeded = True
         try:
             while not judging.done():
                 await asyncio.wait({judging, flushing}, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
                 if flushing.done():
                     flushing.result()
-                generation.watch()
-                self._report("starting" if generation.starting else "generating", generation, curation)
+                asker.watch()
+                self._report("starting" if asker.starting else "generating", generation, curation)
                 if stopped is None and (stopped := self._stops(curation)) is not None:
                     stopped_at = time.monotonic()
                     generation.stop()
                 elif stopped and (
-                    generation.starting or self._stop.at_once or time.monotonic() - stopped_at > DRAIN_SECONDS
+                    asker.starting or self._stop.at_once or time.monotonic() - stopped_at > DRAIN_SECONDS
                 ):
                     judging.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -427,7 +433,7 @@ class Driver:
             dropped=counts.dropped,
             failed=counts.failed,
             pending=planned - counts.judged,
-            reused=before + generation.tally.reused,
+            reused=before + generation.asker.tally.reused,
             filters=counts.by_filter,
             usage=journal.usage(),
             seconds=self._seconds,
@@ -452,7 +458,7 @@ class Driver:
     def _report(self, stage: str, generation: Generation, curation: Curation) -> None:
         if self._on_progress is None:
             return
-        counts, tally = curation.counts, generation.tally
+        counts, tally = curation.counts, generation.asker.tally
         self._on_progress(
             Progress(
                 stage=stage,
@@ -461,7 +467,7 @@ class Driver:
                 kept=counts.kept,
                 dropped=counts.dropped,
                 failed=counts.failed,
-                in_flight=generation.in_flight,
+                in_flight=generation.asker.in_flight,
                 reused=tally.reused,
                 output_tokens=tally.output_tokens,
                 by_filter=counts.by_filter,
@@ -469,7 +475,7 @@ class Driver:
         )
 
 
-def _kept_alive(generation: Generation) -> dict[int, dict[str, Any]]:
+def _kept_alive(asker: Asker) -> dict[int, dict[str, Any]]:
     """What keeping each engine alive took, for the journal."""
     return {
         id(kept.engine): {
@@ -477,7 +483,7 @@ def _kept_alive(generation: Generation) -> dict[int, dict[str, Any]]:
             "most_at_a_time": kept.slots.most,
             "set_aside": kept.set_aside,
         }
-        for kept in generation.engines
+        for kept in asker.engines
         if kept.restarts or kept.set_aside
     }
 

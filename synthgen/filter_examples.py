@@ -10,14 +10,12 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from synthgen.chain import ChainFilter
-from synthgen.filter_files import FoundFilter
 from synthgen.measure import FilterFailed, Measurement, RecordMeasure, as_measurement
-from synthgen.recipe import FilterUse
 from synthgen.record import PARTS, Record
 
 EXAMPLE = re.compile(r"^\s*([\"'].*[\"'])\s*->\s*(\S.*?)\s*$")
@@ -97,9 +95,8 @@ def _expected(said: str) -> float | str | None:
         raise ValueError(f"{said!r} is neither a number nor None, pass, drop or flag") from None
 
 
-def try_examples(found: FoundFilter, params: Mapping[str, Any], given: Sequence[Example]) -> list[Outcome]:
-    """Measure each example and judge it by the filter's own bound. A filter of the run sees them in order."""
-    link = ChainFilter.of_recipe(found, FilterUse(**params))
+def try_examples(link: ChainFilter, given: Sequence[Example]) -> list[Outcome]:
+    """Measure each example and judge it by the filter's bound. A filter of the run sees them in order."""
     made = link.make()
     outcomes = []
     for number, example in enumerate(given):

@@ -110,11 +110,12 @@ def check_params(
     """What is wrong with a recipe's parameters of a filter: (parameter, message, hint) each."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-    named = definition.parameters
+    named, several = definition.parameters, definition.file_parameters
     problems: list[tuple[str, str, str | None]] = []
-    for key, value in params.items():
+    for key, said in params.items():
+        value = [said] if several.get(key) and isinstance(said, str) else said
         if key not in named:
-            known = [*named, "of", "min", "max", "action"]
+            known = [*named, "of", "min", "max", "action", "filter"]
             problems.append(
                 (key, f"filter {definition.name} has no parameter {key!r}", did_you_mean(key, known))
             )

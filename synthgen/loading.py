@@ -17,6 +17,7 @@ from synthgen.conversation import conversation
 from synthgen.digests import canonical
 from synthgen.errors import Problem, RecipeError, UsageError
 from synthgen.filter_files import check_params, filter_names, find_filter
+from synthgen.input_files import input_files
 from synthgen.plan import Plan
 from synthgen.project import OutsideProject, Project, find_recipe, project_of, runs_folder, shipped
 from synthgen.prompt import Prompt, PromptFailed, TextTemplate, make_prompt
@@ -333,8 +334,8 @@ class _Loader:
     def _file_rows(self, name: str, spec: FileSeed) -> FileRows | None:
         loc = ("seeds", name, "path")
         try:
-            files = self._files(spec.path)
-            near = [] if files else [self.project.relative(path) for path in self._siblings(spec.path)]
+            files = self.project.files(spec.path)
+            near = [] if files else [self.project.relative(path) for path in self.project.siblings(spec.path)]
         except OutsideProject:
             self._wrong(
                 loc, f"{spec.path} leads out of the project", "allow its folder with `--allow-path FOLDER`"
@@ -356,21 +357,6 @@ class _Loader:
         if skipped:
             self.notices.append(f"seed {name}: {skipped:,} bad rows are skipped, as `on_bad_row: skip` says")
         return found
-
-    def _files(self, pattern: str) -> list[Path]:
-        if not any(mark in pattern for mark in "*?[") or (self.project.root / pattern).is_file():
-            full = self.project.inside(pattern)
-            if full.is_dir():
-                return sorted(path for path in full.iterdir() if path.is_file())
-            return [full] if full.is_file() else []
-        wished = Path(pattern)
-        base = Path(wished.anchor) if wished.is_absolute() else self.project.root
-        matches = base.glob(str(wished.relative_to(wished.anchor)))
-        return sorted(self.project.inside(str(path)) for path in matches if path.is_file())
-
-    def _siblings(self, pattern: str) -> list[Path]:
-        folder = self.project.inside(str(Path(pattern).parent))
-        return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
 
     def _limit(self, rows: Mapping[str, Rows]) -> int | None:
         recipe = self.recipe
@@ -558,22 +544,29 @@ class _Loader:
         }
         for place, (name, use) in enumerate(self.recipe.filter_uses()):
             loc = ("filters", place, name)
+            wanted = use.filter or name
             try:
-                found = find_filter(name, self.project)
+                found = find_filter(wanted, self.project)
             except RecipeError as error:
                 self.problems.extend(error.problems)
                 continue
             if found is None:
+                names = filter_names(self.project)
                 self._wrong(
-                    loc, f"there is no filter {name!r}", did_you_mean(name, filter_names(self.project))
+                    (*loc, "filter") if use.filter else loc,
+                    f"there is no filter {wanted!r}",
+                    did_you_mean(wanted, names) or f"the recipe can use: {', '.join(names)}",
                 )
                 continue
-            if found.origin == "project" and (shipped("filters") / f"{name}.py").is_file():
-                self.notices.append(f"filter {name}: the project's own takes the place of the shipped one")
+            if found.origin == "project" and (shipped("filters") / f"{wanted}.py").is_file():
+                self.notices.append(f"filter {wanted}: the project's own takes the place of the shipped one")
             for key, message, hint in check_params(found.definition, use.params):
                 self._wrong((*loc, key), message, hint)
             self._check_canonical(self.file, (*self.within, *loc), dict(use.params))
-            link = ChainFilter.of_recipe(found, use)
+            files, wrong = input_files(found.definition, use.params, self.project)
+            for key, message, hint in wrong:
+                self._wrong((*loc, key), message, hint)
+            link = ChainFilter.of_recipe(found, use, name, files)
             if link.of not in PARTS and link.of not in fields:
                 self._wrong(
                     (*loc, "of"),

@@ -24,10 +24,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, NewType, cast, get_args, overload
 
 from synthgen.record import Record
 
+InputFile = NewType("InputFile", Path)
+"""The type of a parameter that names a file of the project, or, as `list[InputFile]`, files and patterns.
+
+The filter is given absolute paths. What is in the files is part of what its measurements depend on.
+"""
+
+GIVEN = ("min", "max", "of")  # what a filter is given of its use if its code asks for it by name
 Kind = Literal["record", "run"]
 Action = Literal["drop", "flag"]
 Null = Literal["keep", "drop", "fail"]
@@ -75,15 +82,28 @@ class FilterDefinition:
         return {
             parameter.name.rstrip("_"): parameter
             for parameter in found
-            if parameter.name not in ("min", "max")
+            if parameter.name not in GIVEN
             and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         }
 
     @property
-    def bounds_taken(self) -> list[str]:
-        """Which of `min` and `max` the code asks for: its measurements may depend on them."""
+    def given(self) -> list[str]:
+        """Which of `min`, `max` and `of` the code asks for: its measurements may depend on them."""
         accepted = inspect.signature(self.target).parameters
-        return [name for name in ("min", "max") if name in accepted]
+        return [name for name in GIVEN if name in accepted]
+
+    @property
+    def file_parameters(self) -> dict[str, bool]:
+        """The parameters that name input files, and whether they may name several."""
+        found = {}
+        for name, parameter in self.parameters.items():
+            annotation = parameter.annotation
+            options = (annotation, *get_args(annotation))
+            many = any(InputFile in get_args(option) for option in options if option is not annotation)
+            many = many or get_args(annotation) == (InputFile,)
+            if many or InputFile in options:
+                found[name] = many
+        return found
 
     def code_sha256(self) -> str:
         """Digest of the file that the filter is in: a change to it means measuring again."""
@@ -97,12 +117,13 @@ class FilterDefinition:
         *,
         min: float | None = None,
         max: float | None = None,
+        of: str | None = None,
     ) -> RecordMeasure | RunMeasure:
-        """The filter at work, with these parameters. One that asks for its bound by name is given it."""
+        """The filter at work, with these parameters. One that asks for `min`, `max` or `of` is given it."""
         named = self.parameters
         kwargs = {named[key].name: value for key, value in (params or {}).items()}
-        bounds = {"min": min, "max": max}
-        kwargs |= {name: bounds[name] for name in self.bounds_taken}
+        use = {"min": min, "max": max, "of": of or self.of}
+        kwargs |= {name: use[name] for name in self.given}
         if self.kind == "run":
             return cast(RunMeasure, self.target(**kwargs))
         if not inspect.isclass(self.target):

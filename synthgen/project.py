@@ -53,6 +53,26 @@ class Project:
                 return candidate
         return None
 
+    def files(self, pattern: str) -> list[Path]:
+        """The files of a path, a folder or a pattern of a recipe, sorted.
+
+        Raises OutsideProject, or OSError, ValueError or RuntimeError for what cannot be a path.
+        """
+        if not any(mark in pattern for mark in "*?[") or (self.root / pattern).is_file():
+            full = self.inside(pattern)
+            if full.is_dir():
+                return sorted(path for path in full.iterdir() if path.is_file())
+            return [full] if full.is_file() else []
+        wished = Path(pattern)
+        base = Path(wished.anchor) if wished.is_absolute() else self.root
+        matches = base.glob(str(wished.relative_to(wished.anchor)))
+        return sorted(self.inside(str(path)) for path in matches if path.is_file())
+
+    def siblings(self, pattern: str) -> list[Path]:
+        """The files beside a path that a recipe names."""
+        folder = self.inside(str(Path(pattern).parent))
+        return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
     def names(self, folder: str, suffix: str) -> list[str]:
         """Names of what `find` would find, sorted, without the suffix."""
         found: set[str] = set()

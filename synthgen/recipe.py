@@ -240,6 +240,7 @@ class FilterUse(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    filter: Name | None = Field(None, description="The filter's own name, where it is used under another.")
     of: str | None = None
     min: Bound | None = None
     max: Bound | None = None
@@ -362,7 +363,13 @@ class Recipe(Part):
         named: set[str] = set()
         for place, (name, _) in enumerate(self.filter_uses()):
             if name in named:
-                raise Misplaced(f"the filter {name} is named twice; give it once", "filters", place, name)
+                raise Misplaced(
+                    f"two filters are called {name}; give one another name, such as "
+                    f"`{name}_again: {{filter: {name}}}`",
+                    "filters",
+                    place,
+                    name,
+                )
             named.add(name)
         return self
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PARTS = ("answer", "instruction", "all")
+PARTS = ("answer", "instruction", "both", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,11 @@ class Record:
         return ""
 
     @property
+    def both(self) -> str:
+        """The last user message and the last answer."""
+        return f"{self.instruction}\n\n{self.answer}".strip()
+
+    @property
     def all(self) -> str:
         """Every message's text, one after the other; without messages, every text field."""
         if self.messages:
@@ -74,12 +79,8 @@ class Record:
                 return value
             if of not in PARTS:
                 return as_text(value)
-        if of == "answer":
-            return self.answer
-        if of == "instruction":
-            return self.instruction
-        if of == "all":
-            return self.all
+        if of in PARTS:
+            return str(getattr(self, of))
         return as_text(self[of])
 
 

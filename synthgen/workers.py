@@ -23,6 +23,7 @@ from synthgen.chain import ChainFilter, Measured, Measuring
 from synthgen.collecting import collect_less
 from synthgen.errors import RunError, SynthgenError
 from synthgen.filter_files import find_filter
+from synthgen.input_files import NamedFile
 from synthgen.measure import Measurement
 from synthgen.project import Project
 from synthgen.recipe import FilterUse
@@ -77,7 +78,12 @@ class InProcesses:
                 "chain": [
                     {
                         "name": link.name,
+                        "filter": link.definition.name,
                         "use": {**link.params, "of": link.of, "min": link.min, "max": link.max},
+                        "files": {
+                            parameter: [[str(file.path), file.name, file.sha256] for file in files]
+                            for parameter, files in link.files.items()
+                        },
                     }
                     for link in chain
                 ],
@@ -200,9 +206,13 @@ def main() -> None:
     project = Project(Path(said["root"]))
     chain = []
     for item in said["chain"]:
-        found = find_filter(item["name"], project)
+        found = find_filter(item["filter"], project)
         assert found is not None
-        chain.append(ChainFilter.of_recipe(found, FilterUse(**item["use"])))
+        files = {
+            parameter: [NamedFile(Path(path), name, sha256) for path, name, sha256 in named]
+            for parameter, named in item["files"].items()
+        }
+        chain.append(ChainFilter.of_recipe(found, FilterUse(**item["use"]), item["name"], files))
     collect_less()
     measuring: Measuring | None = None
     while (data := _receive(requests)) is not None:

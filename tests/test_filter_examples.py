@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from synthgen.chain import ChainFilter
 from synthgen.filter_examples import Example, examples, try_examples
 from synthgen.filter_files import find_filter
 from synthgen.project import Project
+from synthgen.recipe import FilterUse
 from tests.support import answers, loaded, recipe, run_it, write
 
 
@@ -54,7 +56,12 @@ def test_shipped_filters_can_be_tried() -> None:
         Example("one", "drop"),
         Example("one two", "pass"),
     ]
-    assert [each.right for each in try_examples(found, {"min": 2}, given)] == [True, False, True, True]
+    assert [each.right for each in try_examples(ChainFilter.of_recipe(found, FilterUse(min=2)), given)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_filter_of_the_run_sees_its_examples_in_order(tmp_path: Path) -> None:
@@ -62,7 +69,7 @@ def test_a_filter_of_the_run_sees_its_examples_in_order(tmp_path: Path) -> None:
     assert found is not None
     text = "a sentence that is long enough to be compared with another one of its kind"
     given = [Example(text, "pass"), Example(text, 1.0), Example(text, "drop"), Example("something else", 0.0)]
-    assert all(each.right for each in try_examples(found, {}, given))
+    assert all(each.right for each in try_examples(ChainFilter.of_recipe(found, FilterUse()), given))
 
 
 def test_a_new_filter_works_and_its_examples_are_its_test(tmp_path: Path) -> None:

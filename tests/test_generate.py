@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthgen.asking import RE_ASKS, Asker
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
 from synthgen.errors import EngineUnreachable
-from synthgen.generate import LEAST_AHEAD, RE_ASKS, Branch, Generation
+from synthgen.generate import LEAST_AHEAD, Branch, Generation
 from synthgen.journal import Journal, open_journal
 from synthgen.loading import Loaded
 from synthgen.supervisor import Patience, Slots
@@ -50,13 +51,19 @@ async def collect(generation: Generation, watch: Callable[[Branch], Any] | None 
                 if watch is not None:
                     watch(branch)
     finally:
-        await generation.close()
+        await generation.asker.close()
     return found
 
 
 def branches(given: Loaded, engine: Any, journal: Journal, **options: Any) -> list[Branch]:
+    return asyncio.run(collect(generating(given, engine, journal), **options))
+
+
+def generating(given: Loaded, engine: Any, journal: Journal, **options: Any) -> Generation:
     engines = engine if isinstance(engine, dict) else {"": engine}
-    return asyncio.run(collect(Generation(given, engines, journal), **options))
+    own = {name: options.pop(name) for name in ("others", "patience", "note") if name in options}
+    asker = Asker(engines, given.models, journal, seed=given.recipe.seed, **own)
+    return Generation(given, asker, journal, **options)
 
 
 def run(
@@ -64,9 +71,7 @@ def run(
 ) -> tuple[list[Branch], Generation]:
     given = loaded(tmp_path, said, rows=rows)
     with journal_in(tmp_path / "run") as journal:
-        generation = Generation(
-            given, engine if isinstance(engine, dict) else {"": engine}, journal, **options
-        )
+        generation = generating(given, engine, journal, **options)
         return asyncio.run(collect(generation)), generation
 
 
@@ -88,8 +93,13 @@ def test_one_answer_a_task(tmp_path: Path) -> None:
         assert request.sampling == {"max_tokens": 512}
         assert 0 <= request.seed < 2**31
     assert len({branch.id for branch in found}) == 5
-    assert (generation.tally.asked, generation.tally.reused, generation.in_flight) == (5, 0, 0)
-    assert (generation.tally.input_tokens, generation.tally.output_tokens) == (50, 25)
+    asker = generation.asker
+    assert (asker.tally.asked, asker.tally.reused, asker.in_flight) == (
+        5,
+        0,
+        0,
+    )
+    assert (asker.tally.input_tokens, asker.tally.output_tokens) == (50, 25)
     assert (engine.started, engine.closed) == (1, 1)
 
 
@@ -167,7 +177,7 @@ def test_look_ahead_is_bounded_while_the_first_task_hangs(tmp_path: Path) -> Non
 
     async def main(journal: Journal) -> list[Branch]:
         release.append(asyncio.Event())
-        generation = Generation(given, {"": engine}, journal)
+        generation = generating(given, engine, journal)
         collecting = asyncio.create_task(collect(generation))
         before = -1
         while len(engine.asked) != before:
@@ -189,7 +199,7 @@ def test_look_ahead_can_be_narrowed(tmp_path: Path) -> None:
     engine = FakeEngine(slots=16)
     ahead: list[int] = []
     with journal_in(tmp_path / "run") as journal:
-        generation = Generation(given, {"": engine}, journal)
+        generation = generating(given, engine, journal)
         generation.go_up_to(3)
 
         def watch(branch: Branch) -> None:
@@ -218,8 +228,8 @@ def test_retryable_errors_are_ridden_out(tmp_path: Path) -> None:
     found, generation = run(tmp_path, engine)
     assert [branch.error for branch in found] == [None] * 5
     assert set(tries.values()) == {4}
-    assert generation.tally.retries == 15
-    assert generation.tally.asked == 5
+    assert generation.asker.tally.retries == 15
+    assert generation.asker.tally.asked == 5
     assert len(set(engine.keys)) == 5
 
 
@@ -258,7 +268,7 @@ def test_a_permanent_failure_is_one_records_own(tmp_path: Path) -> None:
     assert after == found
     assert again.asked == []
     assert again.started == 0
-    assert generation.tally.reused == 4
+    assert generation.asker.tally.reused == 4
 
 
 def test_invalid_json_is_asked_again_as_another_request(tmp_path: Path) -> None:
@@ -365,7 +375,7 @@ def test_equal_requests_of_two_tasks_are_one(tmp_path: Path) -> None:
     )
     found, generation = run(tmp_path, engine, said)
     assert len(engine.asked) == 2
-    assert (generation.tally.asked, generation.tally.reused) == (2, 10)
+    assert (generation.asker.tally.asked, generation.asker.tally.reused) == (2, 10)
     assert len({value(branch) for branch in found}) == 2
     assert len({branch.id for branch in found}) == 12
     again, _ = run(tmp_path, FakeEngine(), said)
@@ -416,7 +426,7 @@ def test_stopping_begins_nothing_new_and_closing_cancels_the_rest(tmp_path: Path
     engine = FakeEngine(answer, slots=4)
 
     async def main(journal: Journal) -> list[Branch]:
-        generation = Generation(given, {"": engine}, journal)
+        generation = generating(given, engine, journal)
         found = []
         async with aclosing(generation.branches()) as all_branches:
             async for branch in all_branches:
@@ -425,8 +435,8 @@ def test_stopping_begins_nothing_new_and_closing_cancels_the_rest(tmp_path: Path
                     generation.stop()
                 if branch.task == 4:
                     break
-        assert generation.in_flight == 0
-        await generation.close()
+        assert generation.asker.in_flight == 0
+        await generation.asker.close()
         return found
 
     with journal_in(tmp_path / "run") as journal:

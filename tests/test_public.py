@@ -12,7 +12,9 @@ import synthgen
 
 
 def test_exported_names() -> None:
-    assert synthgen.__all__ == ["Measurement", "Record", "abstain", "filter", "load", "run"]
+    assert synthgen.__all__ == [
+        "InputFile", "Measurement", "Record", "abstain", "filter", "load", "read_records", "run",
+    ]  # fmt: skip
     for name in synthgen.__all__:
         assert callable(getattr(synthgen, name))
         assert (getattr(synthgen, name).__doc__ or "").strip()

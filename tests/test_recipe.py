@@ -228,7 +228,7 @@ MISTAKES = [
     ("model: m\n", "target: 0\nmodel: m\n", (3, 1), "greater than or equal to 1, not 0", None),
     ("model: m\n", "seed: -1\nmodel: m\n", (3, 1), "greater than or equal to 0", None),
     ("- answer: {prompt", "- doc: {prompt", (13, 5), "'doc' is given twice", None),
-    ("- refusal", "- words: {min: 1}", (20, 5), "named twice", None),
+    ("- refusal", "- words: {min: 1}", (20, 5), "two filters are called words", None),
     ("- refusal\n", "- {refusal: , characters: {max: 3}}\n", (19, 5), "each entry of the list has one", None),
     ('- user: "{{ question }}"', '- {user: "x", system: "y"}', (16, 7), "has one key", None),
     ("  messages:\n", "  id: x\n  messages:\n", (15, 3), "`id` is given by synthgen", None),

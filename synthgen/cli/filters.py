@@ -12,6 +12,7 @@ import typer
 from synthgen.cli.options import JsonOption, bound, note, out, out_json, plain, results_only, table
 
 if TYPE_CHECKING:
+    from synthgen.chain import ChainFilter
     from synthgen.filter_examples import Outcome
 
 app = typer.Typer(help="The filters that recipes here can use.", no_args_is_help=True, rich_markup_mode=None)
@@ -105,11 +106,14 @@ def try_out(
     as_json: JsonOption = False,
 ) -> None:
     """Run a filter on the examples in its docstring, and on a run's records to see what it would drop."""
+    from synthgen.chain import ChainFilter
     from synthgen.errors import UsageError
     from synthgen.filter_examples import examples, try_examples
     from synthgen.filter_files import check_params, find_filter
+    from synthgen.input_files import input_files
     from synthgen.loading import value_of
     from synthgen.project import Project
+    from synthgen.recipe import FilterUse
     from synthgen.yamlfile import did_you_mean
 
     with results_only():
@@ -118,14 +122,16 @@ def try_out(
             raise UsageError(f"there is no filter {name!r}", hint=did_you_mean(name, _names()))
         params = {key: value_of(text) for key, _, text in (each.partition("=") for each in param or ())}
         own = {key: value for key, value in params.items() if key not in ("min", "max", "of", "action")}
-        for _, message, hint in check_params(found.definition, own):
+        files, unread = input_files(found.definition, own, Project(Path.cwd()))
+        for _, message, hint in [*check_params(found.definition, own), *unread]:
             raise UsageError(message, hint=hint or "--param NAME=VALUE")
+        link = ChainFilter.of_recipe(found, FilterUse(**params), files=files)
         try:
             given = examples(found.definition.help)
         except ValueError as error:
             raise UsageError(f"the docstring of {name}: {error}") from None
-        outcomes = try_examples(found, params, given)
-        measured = _measured(run, found, params) if run is not None else None
+        outcomes = try_examples(link, given)
+        measured = _measured(run, link) if run is not None else None
     wrong = [outcome for outcome in outcomes if not outcome.right]
     if as_json:
         out_json({"examples": [_outcome(each) for each in outcomes], "run": measured})
@@ -161,14 +167,12 @@ def _show_outcomes(name: str, outcomes: Sequence[Outcome], measured: dict[str, A
         note(f'{name} has no examples: write them under "Examples:" in its docstring, or give --run DIR')
 
 
-def _measured(run: Path, found: Any, params: dict[str, Any]) -> dict[str, Any]:
+def _measured(run: Path, link: ChainFilter) -> dict[str, Any]:
     """The distribution of a filter over the records of a run."""
-    from synthgen.chain import ChainFilter, Measuring
-    from synthgen.recipe import FilterUse
+    from synthgen.chain import Measuring
     from synthgen.stats import Measured
     from synthgen.view import RunView
 
-    link = ChainFilter.of_recipe(found, FilterUse(**params))
     if link.runs:
         from synthgen.errors import UsageError
 

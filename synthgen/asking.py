@@ -1,0 +1,250 @@
+"""A request answered once: by the journal, by another run, or by an engine that is kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import orjson
+
+from synthgen.digests import RequestFrame, request_frame, request_key, sampling_seed
+from synthgen.engines.base import Completion, Engine, Message, Request, RequestFailed
+from synthgen.journal import Journal
+from synthgen.recipe import ModelRef
+from synthgen.reuse import Others
+from synthgen.spending import Spent
+from synthgen.supervisor import Patience, Supervisor
+
+RE_ASKS = 2
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was asked so far in this session."""
+
+    asked: int = 0
+    reused: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    retries: int = 0
+
+
+class InvalidAnswer(Exception):
+    """An answer that cannot be used: empty, or not valid under its schema."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How one kind of question is asked: of which model, sampled how, answered in which form."""
+
+    frame: RequestFrame
+    engine: Supervisor
+    model: ModelRef
+    sampling: Mapping[str, Any]
+    schema: Mapping[str, Any] | None
+    check: Callable[[Any], None] | None
+
+
+@dataclass(slots=True)
+class Paper:
+    """What one branch, or one filter on one record, has asked: keys in order, and what it came to.
+
+    Older tasks are answered first. `totals` count what is spent here too, as soon as it is.
+    """
+
+    task: int
+    repeat: int = 0
+    totals: Sequence[Spent] = ()
+    requests: list[bytes] = field(default_factory=list)
+    numbers: dict[bytes, int] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
+
+
+class Asker:
+    """The engines of a run, asked through its journal. `stop()` lets nothing more go out."""
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        models: Mapping[str, ModelRef],
+        journal: Journal,
+        *,
+        seed: int,
+        others: Others | None = None,
+        patience: Patience | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.tally = Tally()
+        self.stopped = False
+        self._journal = journal
+        self._seed = seed
+        self._others = others
+        self._models = models
+        self._engines = engines
+        kept = {id(engine): Supervisor(engine, patience or Patience(), note) for engine in engines.values()}
+        self._kept = kept
+        self.engines = list(kept.values())
+        self._asked: dict[bytes, asyncio.Future[Completion]] = {}
+
+    @property
+    def starting(self) -> bool:
+        """Whether an engine is being started; one is when it is first asked something."""
+        return any(engine.starting for engine in self.engines)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for their answers."""
+        return sum(engine.in_flight for engine in self.engines)
+
+    @property
+    def slots(self) -> int:
+        """How many requests are worth having in flight with one engine."""
+        return max((engine.engine.slots for engine in self.engines), default=0)
+
+    def watch(self) -> None:
+        """To be called now and then. Raises EngineUnreachable once an engine is given up."""
+        for engine in self.engines:
+            engine.watch()
+
+    async def close(self) -> None:
+        """End every engine, also one that is still starting."""
+        for engine in self.engines:
+            await engine.close()
+
+    def stop(self) -> None:
+        """Ask nothing more; what is in flight goes on, and its answers are kept."""
+        self.stopped = True
+
+    def manner(self, model: str, sampling: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Manner:
+        """How to ask the model of that name, with this sampling and this JSON schema."""
+        engine, ref = self._engines[model], self._models[model]
+        frame = request_frame(
+            engine.identity,
+            sampling=sampling,
+            schema=schema,
+            seed=self._seed,
+            template_args=ref.template_args,
+        )
+        return Manner(frame, self._kept[id(engine)], ref, sampling, schema, _checker(schema))
+
+    def knows(self, manner: Manner, messages: Sequence[Message], repeat: int) -> bool:
+        """Whether the first of these requests is answered already."""
+        return (
+            self._journal.stored_answer(request_key(manner.frame.body(messages, repeat=repeat))) is not None
+        )
+
+    async def answer(self, manner: Manner, messages: Sequence[Message], paper: Paper) -> Any:
+        """The answer: its text, or the parsed JSON where there is a schema. Asks again where it is neither.
+
+        Raises InvalidAnswer where no answer can be used, RequestFailed, Stopped or EngineUnreachable.
+        """
+        plain = manner.frame.body(messages, repeat=paper.repeat)
+        number = paper.numbers.get(plain, 0)
+        paper.numbers[plain] = number + 1
+        for attempt in range(RE_ASKS + 1):
+            body = plain
+            if number or attempt:
+                body = manner.frame.body(messages, repeat=paper.repeat, number=number, attempt=attempt)
+            key = request_key(body)
+            paper.requests.append(key)
+            completion = await self._complete(manner, paper.task, key, body, messages)
+            for spent in (paper.spent, *paper.totals):
+                spent.add(completion, manner.model.prices)
+            try:
+                return _usable(completion, manner.check)
+            except InvalidAnswer as invalid:
+                self._journal.answer_unusable(key, str(invalid))
+                if attempt == RE_ASKS:
+                    raise InvalidAnswer(f"{invalid}, asked {RE_ASKS + 1} times") from None
+        raise AssertionError("unreachable")
+
+    async def _complete(
+        self, manner: Manner, task: int, key: bytes, body: bytes, messages: Sequence[Message]
+    ) -> Completion:
+        stored = self._journal.stored_answer(key)
+        if stored is not None:
+            self.tally.reused += 1
+            return stored
+        if self._others is not None and (found := self._others.answer(key)) is not None:
+            self._journal.request_issued(key, body)
+            self.tally.reused += 1
+            return self._journal.completed(key, *found)
+        given_up = self._journal.stored_failure(key)
+        if given_up is not None:
+            raise RequestFailed(given_up)
+        if key in self._asked:  # two of equal prompts: one answer, in flight now
+            completion = await asyncio.shield(self._asked[key])
+            self.tally.reused += 1
+            return completion
+        answer = self._asked[key] = asyncio.get_running_loop().create_future()
+        try:
+            completion = await self._ask(manner, task, key, body, messages)
+            answer.set_result(completion)
+        except Exception as error:
+            answer.set_exception(error)
+            answer.exception()  # it is raised here, whether anybody else waits for it or not
+            raise
+        finally:
+            del self._asked[key]
+            answer.cancel()
+        return completion
+
+    async def _ask(
+        self, manner: Manner, task: int, key: bytes, body: bytes, messages: Sequence[Message]
+    ) -> Completion:
+        request = Request(key.hex(), messages, manner.sampling, sampling_seed(key), manner.schema)
+        try:
+            completion = await manner.engine.ask(
+                task,
+                request,
+                issued=partial(self._journal.request_issued, key, body),
+                failed=partial(self._tried, key),
+                stopped=self._is_stopped,
+            )
+        except RequestFailed as failure:
+            self._journal.request_failed(key, str(failure), final=True)
+            raise
+        completion = self._journal.completed(key, completion)
+        self.tally.asked += 1
+        self.tally.input_tokens += completion.input_tokens
+        self.tally.output_tokens += completion.output_tokens
+        return completion
+
+    def _tried(self, key: bytes, error: str) -> None:
+        self._journal.request_failed(key, error, final=False)
+        self.tally.retries += 1
+
+    def _is_stopped(self) -> bool:
+        return self.stopped
+
+
+def _usable(completion: Completion, check: Callable[[Any], None] | None) -> Any:
+    if not completion.text.strip():
+        raise InvalidAnswer("the answer is empty")
+    if check is None:
+        return completion.text.strip()
+    try:
+        value = orjson.loads(completion.text)
+    except orjson.JSONDecodeError:
+        cut = " (it was cut at max_tokens)" if completion.finish_reason == "length" else ""
+        raise InvalidAnswer(f"the answer is not JSON{cut}") from None
+    check(value)
+    return value
+
+
+def _checker(schema: Mapping[str, Any] | None) -> Callable[[Any], None] | None:
+    if schema is None:
+        return None
+    from jsonschema import Draft202012Validator, ValidationError
+
+    validator = Draft202012Validator(dict(schema))
+
+    def check(value: Any) -> None:
+        error: ValidationError | None = next(iter(validator.iter_errors(value)), None)
+        if error is not None:
+            raise InvalidAnswer(f"the answer is not valid under its schema: {error.message[:200]}")
+
+    return check
