@@ -98,8 +98,8 @@ class code_parses:
     """The share of the text's code blocks that parse in the language they name, from 0 to 1.
 
     Python is parsed by Python itself, also in sessions with `>>>`; JSON, JSON lines, YAML, TOML and XML by
-    their own parsers; Bash, C, C++, C#, CSS, Go, HTML, Java, JavaScript, PHP, Ruby, Rust, Swift, TypeScript by
-    tree-sitter's grammars. Nothing is run. A part of a program (a method, a few statements, some elements)
+    their own parsers; Bash, C, C++, C#, CSS, Go, HTML, Java, JavaScript, PHP, Ruby, Rust, Swift, TypeScript
+    by tree-sitter. Nothing is run. A part of a program (a method, a few statements, some elements)
     parses by itself where the language lets it. The detail says which blocks do not parse, where and why.
 
     Abstains, and says why, where there is no code block, or none in a language that it knows. A block without
@@ -113,7 +113,7 @@ class code_parses:
     ruamel.yaml and tree-sitter. Takes the extra `code`.
 
     Weak at: code that parses and does nothing of use; Python of another version than the one that runs this;
-    C and C++ that leans on macros; shell commands after a prompt (`$ ls`), which parse as other commands; HTML,
+    C and C++ that lean on macros; shell commands after a prompt (`$ ls`), which parse as others; HTML,
     whose grammar takes nearly everything. SQL is not judged, as no grammar takes all of its dialects.
 
     Examples:
