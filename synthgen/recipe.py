@@ -100,11 +100,12 @@ class ModelRef(Part):
 
 
 class FileSeed(Part):
-    """Rows of files: JSONL, JSON, CSV, TSV and Parquet by row, text and Markdown by file."""
+    """Rows of files: JSONL, JSON, CSV, TSV, Parquet and Arrow by row, text and Markdown by file."""
 
     path: str = Field(min_length=1, description="A path or glob beneath the project's root.")
     field: str | None = Field(None, description="The one field to take; without it, the whole row.")
-    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "text"] | None = None
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "text"] | None = None
+    split: str | None = Field(None, description="Of a folder that holds a dataset: one of its splits.")
     limit: int | None = Field(None, ge=1, description="Only the first so many rows.")
     sample: bool = Field(False, description="Draw a row for each task instead of going through all.")
     on_bad_row: Literal["stop", "skip"] = "stop"
@@ -235,6 +236,9 @@ class RecordShape(BaseModel):
 Bound = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
+OnError = Literal["fail", "stop"]
+
+
 class FilterUse(BaseModel):
     """One filter in a recipe: its bound, what it looks at, what it does, and its own parameters."""
 
@@ -244,7 +248,12 @@ class FilterUse(BaseModel):
     of: str | None = None
     min: Bound | None = None
     max: Bound | None = None
-    action: Literal["drop", "flag"] | None = None
+    action: Literal["drop", "flag", "redact"] | None = None
+    on_error: OnError | None = Field(
+        None,
+        description="What an error of the filter's code does: `fail` sets the record aside and goes on, "
+        "`stop` ends the run at the first; without it the run ends where they come in a row.",
+    )
     __pydantic_extra__: dict[str, Json]
 
     @property
