@@ -131,6 +131,9 @@ def test_a_gguf_counts_as_llama_cpp_does(default_model: Path) -> None:
     params = xllamacpp.CommonParams()
     params.model.path = str(default_model)
     params.n_ctx = 512
+    params.n_parallel = 1
+    params.warmup = False
+    params.cpuparams.n_threads = 1
     server = xllamacpp.Server(params)
     for text in TEXTS:
         answer = server.handle_completions({"prompt": text, "n_predict": 1, "max_tokens": 1})
