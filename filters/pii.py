@@ -85,7 +85,8 @@ EMAIL = re.compile(
     rf"(?<![\w.!#$%&'*+/=?^`{{|}}~@-])(?P<local>\w(?:(?:{LOCAL}){{0,62}}\w)?)@"
     r"(?P<domain>(?:[^\W_](?:[^\W_]|-){0,62}\.){1,8}(?P<top>[^\W\d_]{2,24}|xn--[a-z0-9-]{2,59}))(?![^\W_]|@|-\w|\.\w)"
 )
-NO_MAIL = re.compile(r"://[^\s/]{0,120}\Z|\b(?:ssh|scp|sftp|rsync)\b[^\n]{0,120}\Z")  # who logs in at a host
+# Who logs in at a host has no letter box there.
+NO_MAIL = re.compile(r"://[^\s/]{0,120}\Z|\b(?:ssh|scp|sftp|rsync)\b(?:[^\n,;!?.]|\.(?! )){0,120}\Z")
 # Names of files and attributes after a dot, which are no domains, and names that never leave a network.
 NO_DOMAINS = frozenset(
     "py js ts css json xml yaml yml txt png jpg jpeg gif svg webp pdf tar gz html htm shape dtype weight "
@@ -177,9 +178,8 @@ ANNOUNCED = re.compile(
 )
 DECIMAL = re.compile(r"\+[0-9]+\.[0-9]+")
 DATE = re.compile(r"(?:19|20)[0-9]{2}[./-][0-9]{1,2}[./-]")
-FICTIONAL = re.compile(
-    r"1?(?:[2-9][0-9]{2}55501[0-9]{2}|555[0-9]{7})|1?234567[0-9]*"
-)  # as in films and forms
+# Kept for films and books, or plainly made up.
+FICTIONAL = re.compile(r"1?(?:[2-9][0-9]{2}55501[0-9]{2}|555[0-9]{7})|1?234567[0-9]*")
 # Whose numbers are known where a word such as "phone" announces one.
 REGIONS = "US GB DE FR ES IT IN BR MX JP CN KR RU AU NL PL TR AR ID NG".split()
 

@@ -104,6 +104,7 @@ def test_what_only_stands_for_a_key_is_none(text: str) -> None:
             "<o'neil+x_1@mail.big-co.com>, _bo@ab.de_",
             [("email", "o'neil+x_1@mail.big-co.com"), ("email", "_bo@ab.de")],
         ),
+        ("Use ssh. Ask joan@clarke.org", [("email", "joan@clarke.org")]),
         ("mailto:jürgen@müller.de", [("email", "jürgen@müller.de")]),
         ("+49 (0)30 1234567, +14155552671", [("phone", "+49 (0)30 1234567"), ("phone", "+14155552671")]),
         ("(650) 253-0000 415-555-2671", [("phone", "(650) 253-0000"), ("phone", "415-555-2671")]),
@@ -138,7 +139,7 @@ def test_personal_data(text: str, pieces: list[tuple[str, str]]) -> None:
         "4242 4242 4242 4242 and 4111111111111111, 123-45-6789",
         "postgres://user:password@localhost:5432/db and redis://:${REDIS_PASSWORD}@cache.acme.io/0",
         # what is something else
-        "git@github.com:python/cpython.git, ssh deploy@build.acme.io, icon@2x.png, y = x@self.weight",
+        "git@github.com:python/cpython.git, scp -i a.pem x deploy@build.acme.io, icon@2x.png, y = x@self.weight",
         "Version 10.0.19041.1, Chrome/91.0.4472.124, release 5.15.0.91, 1.2.3.4, section 4.2.11.3",
         "ISBN 978-3-16-148410-0, 0-306-40615-2, 9783161484100; doi 10.1145/3442188.3445922; ISSN 2049-3630",
         "2024-01-15 10:30:00, 20240115103000, 1700000000, 1700000000123, 12:30:45, 01/02/2023 04.05.2024",
