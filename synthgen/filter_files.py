@@ -136,7 +136,9 @@ def check_params(
         try:
             TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
         except ValidationError as error:
-            message = error.errors()[0]["msg"]
+            first = error.errors()[0]
+            # The sentence of a check in the annotation, without pydantic's words before it.
+            message = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
             problems.append(
                 (key, f"{key} of filter {definition.name}: {message[0].lower()}{message[1:]}", None)
             )

@@ -200,6 +200,11 @@ def _names() -> list[str]:
     return filter_names(Project(Path.cwd()))
 
 
+def _unchecked(annotation: Any) -> Any:
+    """The type without the checks that it may be annotated with."""
+    return annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation
+
+
 def _described(name: str) -> dict[str, Any] | None:
     import inspect
 
@@ -221,7 +226,7 @@ def _described(name: str) -> dict[str, Any] | None:
         "max": definition.max,
         "action": definition.action,
         "parameters": {
-            key: {"type": inspect.formatannotation(parameter.annotation)}
+            key: {"type": inspect.formatannotation(_unchecked(parameter.annotation))}
             | ({} if parameter.default is parameter.empty else {"default": repr(parameter.default)})
             for key, parameter in definition.parameters.items()
         },
