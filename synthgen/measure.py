@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,9 +107,12 @@ class FilterDefinition:
         return found
 
     def code_sha256(self) -> str:
-        """Digest of the file that the filter is in: a change to it means measuring again."""
+        """Digest of the file that the filter is in: a change to it means measuring again.
+
+        The same goes for a change to shipped filter files that it imports.
+        """
         if self.file is not None:
-            return hashlib.sha256(self.file.read_bytes()).hexdigest()
+            return _with_imports(self.file, frozenset())
         return hashlib.sha256(inspect.getsource(self.target).encode()).hexdigest()
 
     def make(
@@ -132,6 +136,19 @@ class FilterDefinition:
         if hasattr(instance, "measure_batch"):
             return RecordMeasure(self.name, instance.measure_batch, {}, batch=True)
         return RecordMeasure(self.name, instance.measure, {}, batch=False)
+
+
+_IMPORT = re.compile(rb"^ *(?:from|import) synthgen\.filters\.(\w+)", re.MULTILINE)
+
+
+def _with_imports(file: Path, seen: frozenset[Path]) -> str:
+    source = file.read_bytes()
+    digest = hashlib.sha256(source)
+    for name in sorted(set(_IMPORT.findall(source))):
+        path = Path(__file__).parent / "filters" / f"{name.decode()}.py"
+        if path not in seen and path.is_file():
+            digest.update(_with_imports(path, seen | {path}).encode())
+    return digest.hexdigest()
 
 
 class FilterFailed(Exception):
