@@ -82,8 +82,8 @@ def engines_for(
     notify: Callable[[str], None] | None = None,
     concurrency: int | None = None,
 ) -> dict[str, Engine]:
-    """One engine for each model that a step uses: the caller's own, or those that the recipe names."""
-    wanted = sorted({step.model for step in loaded.steps})
+    """One engine for each model that a step or a filter asks: the caller's own, or the recipe's."""
+    wanted = loaded.asked
     if own is None:
         from synthgen.engines import open_engines
 

@@ -136,6 +136,14 @@ class Asker:
             self._journal.stored_answer(request_key(manner.frame.body(messages, repeat=repeat))) is not None
         )
 
+    def spent_on(self, model: str, keys: Sequence[bytes]) -> Spent:
+        """What the stored answers to these requests came to."""
+        spent = Spent()
+        for key in keys:
+            if (completion := self._journal.stored_answer(key)) is not None:
+                spent.add(completion, self._models[model].prices)
+        return spent
+
     async def answer(self, manner: Manner, messages: Sequence[Message], paper: Paper) -> Any:
         """The answer: its text, or the parsed JSON where there is a schema. Asks again where it is neither.
 

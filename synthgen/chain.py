@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+import orjson
 
 from synthgen.digests import canonical, sha256
 from synthgen.errors import RunError, SynthgenError
 from synthgen.filter_files import FoundFilter
 from synthgen.input_files import NamedFile
-from synthgen.measure import Action, FilterDefinition, FilterFailed, Measurement, RecordMeasure, RunMeasure
-from synthgen.recipe import FilterUse
+from synthgen.measure import (
+    Action,
+    EngineMeasure,
+    FilterDefinition,
+    FilterFailed,
+    Measurement,
+    RecordMeasure,
+    RunMeasure,
+)
+from synthgen.recipe import FilterUse, OnError
 from synthgen.record import Record
 
-Verdict = Literal["pass", "flag", "drop", "fail"]
+Verdict = Literal["pass", "flag", "redact", "drop", "fail"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class ChainFilter:
     max: float | None
     action: Action
     files: Mapping[str, Sequence[NamedFile]] = field(default_factory=dict)
+    model: str = ""
+    on_error: OnError | None = None
 
     @classmethod
     def of_recipe(
@@ -45,22 +57,31 @@ class ChainFilter:
     ) -> ChainFilter:
         """The filter as a recipe uses it. `max: null` in a recipe takes the filter's own bound away."""
         definition = found.definition
+        params = dict(use.params)
+        model = params.pop("model", "") if definition.kind == "engine" else ""
         return cls(
             name=name or definition.name,
             origin=found.origin,
             definition=definition,
-            params=dict(use.params),
+            params=params,
             of=use.of or definition.of,
             min=use.min if "min" in use.model_fields_set else definition.min,
             max=use.max if "max" in use.model_fields_set else definition.max,
             action=use.action or definition.action,
             files=files or {},
+            model=str(model),
+            on_error=use.on_error,
         )
 
     @property
     def runs(self) -> bool:
         """Whether it compares records with one another."""
         return self.definition.kind == "run"
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks a model."""
+        return self.definition.kind == "engine"
 
     @cached_property
     def key(self) -> str:
@@ -70,6 +91,8 @@ class ChainFilter:
             "params": dict(self.params),
             "of": self.of,
         }
+        if self.model:
+            depends["model"] = self.model
         if self.files:
             depends["files"] = {
                 parameter: [[file.name, file.sha256] for file in files]
@@ -80,7 +103,7 @@ class ChainFilter:
             depends |= {name: bounds[name] for name in self.definition.given if name in bounds}
         return sha256(canonical(depends))
 
-    def make(self) -> RecordMeasure | RunMeasure:
+    def make(self) -> RecordMeasure | EngineMeasure | RunMeasure:
         """The filter, ready to measure. Raises RunError where it cannot be made."""
         try:
             made = self.definition.make(self._params(), min=self.min, max=self.max, of=self.of)
@@ -91,15 +114,15 @@ class ChainFilter:
                 f"filter {self.name} cannot be made: {type(error).__name__}: {error}",
                 hint="look at its parameters in the recipe",
             ) from error
-        return replace(made, name=self.name) if isinstance(made, RecordMeasure) else made
+        return replace(made, name=self.name) if isinstance(made, RecordMeasure | EngineMeasure) else made
 
     def _params(self) -> dict[str, Any]:
         """The parameters, with paths in place of the files that they name."""
         params = dict(self.params)
-        for parameter, many in self.definition.file_parameters.items():
-            if parameter in self.files:
-                paths = [file.path for file in self.files[parameter]]
-                params[parameter] = paths if many else paths[0]
+        several = self.definition.file_parameters
+        for parameter, files in self.files.items():
+            paths = [file.path for file in files]
+            params[parameter] = paths if several.get(parameter) else paths[0]
         return params
 
     def judge(self, value: float | None) -> Verdict:
@@ -117,50 +140,82 @@ class ChainFilter:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one batch gave: for each record, results and features, each by the filter's name."""
+    """What one batch gave: for each record, results and features, each by the filter's name.
+
+    `redacted` has the contents of records from which something was taken out, as JSON.
+    """
 
     results: list[dict[str, Measurement | str]]
     features: list[dict[str, bytes]]
+    redacted: dict[int, bytes] = field(default_factory=dict)
 
 
 class Measuring:
     """The chain at work in one process: loads each filter once and measures batches of record bodies."""
 
     def __init__(self, chain: Sequence[ChainFilter]) -> None:
-        self._record = [(link, made) for link in chain if isinstance(made := self._made(link), RecordMeasure)]
-        self._run = [(link, link.make()) for link in chain if link.runs]
-
-    @staticmethod
-    def _made(link: ChainFilter) -> RecordMeasure | None:
-        made = None if link.runs else link.make()
-        return made if isinstance(made, RecordMeasure) else None
+        self._redact: list[tuple[ChainFilter, RecordMeasure]] = []
+        self._record: list[tuple[ChainFilter, RecordMeasure]] = []
+        self._run: list[tuple[ChainFilter, RunMeasure]] = []
+        for link in chain:
+            if link.asks:
+                continue
+            made = link.make()
+            if isinstance(made, RecordMeasure):
+                (self._redact if link.action == "redact" else self._record).append((link, made))
+            else:
+                self._run.append((link, cast(RunMeasure, made)))
 
     def measure(
         self, ids: Sequence[str], contents: Sequence[Any], known: Sequence[Sequence[str]]
     ) -> Measured:
         """Measure records, given by id and parsed contents; what is known already is passed over.
 
-        A result that is a string is the error of a filter that failed on that record.
+        A result that is a string is the error of a filter that failed on that record. Filters that redact
+        come first, and the others measure what they leave.
         """
         records = [
             Record(id, content["fields"], content["row"]) for id, content in zip(ids, contents, strict=True)
         ]
-        results: list[dict[str, Measurement | str]] = [{} for _ in records]
-        features: list[dict[str, bytes]] = [{} for _ in records]
+        measured = Measured([{} for _ in records], [{} for _ in records])
+        results, features = measured.results, measured.features
+        whole = list(records)
+        for link, filter in self._redact:
+            _measure(link, filter, records, known, results)
+            for place, record in enumerate(records):
+                redacted = filter.redacted(record)
+                if isinstance(redacted, FilterFailed):
+                    results[place][link.name] = str(redacted)
+                else:
+                    records[place] = redacted
+        for place, (record, before) in enumerate(zip(records, whole, strict=True)):
+            if record is not before:
+                measured.redacted[place] = orjson.dumps({"fields": record.fields, "row": record.row})
+        if measured.redacted:
+            known = [() if place in measured.redacted else names for place, names in enumerate(known)]
         for link, filter in self._record:
-            places = [place for place in range(len(records)) if link.name not in known[place]]
-            picked, places = _picked(link, records, places, results)
-            for place, value in zip(places, filter.measure(picked), strict=True):
-                results[place][link.name] = str(value) if isinstance(value, FilterFailed) else value
+            _measure(link, filter, records, known, results)
         for link, compare in self._run:
-            assert not isinstance(compare, RecordMeasure)
             picked, places = _picked(link, records, list(range(len(records))), results)
             for place, feature in zip(places, _features(link, compare, picked), strict=True):
                 if isinstance(feature, FilterFailed):
                     results[place][link.name] = str(feature)
                 else:
                     features[place][link.name] = feature
-        return Measured(results, features)
+        return measured
+
+
+def _measure(
+    link: ChainFilter,
+    filter: RecordMeasure,
+    records: Sequence[Record],
+    known: Sequence[Sequence[str]],
+    results: list[dict[str, Measurement | str]],
+) -> None:
+    places = [place for place in range(len(records)) if link.name not in known[place]]
+    picked, places = _picked(link, records, places, results)
+    for place, value in zip(places, filter.measure(picked), strict=True):
+        results[place][link.name] = str(value) if isinstance(value, FilterFailed) else value
 
 
 def _as_many(features: list[bytes], count: int) -> list[bytes | FilterFailed]:

@@ -1,73 +1,32 @@
-"""Curation: measures branches in batches, judges them one by one in task order, and counts their fates."""
+"""Curation: judges branches one by one in task order, and counts their fates."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 
-from synthgen.chain import ChainFilter, Measured
+from synthgen.chain import ChainFilter
+from synthgen.counting import Counts
+from synthgen.errors import RunError
 from synthgen.generate import Branch
 from synthgen.journal import RecordEntry
-from synthgen.measure import FilterFailed, Measurement, RecordMeasure, RunMeasure, as_measurement
+from synthgen.measure import FilterFailed, Measurement, RunMeasure, as_measurement
+from synthgen.measuring import BATCH, Item, Memory, Stream
+from synthgen.questions import Questions
 from synthgen.recipe import Budget
-from synthgen.spending import Spent
+from synthgen.supervisor import Stopped
 from synthgen.workers import Measurer
 
-BATCH = 256
-WAITING = 4096
 DISTINCT_ERRORS = 1000
-ERRORS_STORED = 10
-
-
-@dataclass(slots=True)
-class Counts:
-    """How many branches came to which end, and by which filter."""
-
-    kept: int = 0
-    dropped: int = 0
-    failed: int = 0
-    requests: int = 0
-    by_filter: dict[str, dict[str, int]] = field(default_factory=dict)
-    errors: Counter[str] = field(default_factory=Counter)
-    spent: Spent = field(default_factory=Spent)
-
-    @property
-    def judged(self) -> int:
-        """Branches that have come to an end."""
-        return self.kept + self.dropped + self.failed
-
-    def as_json(self) -> dict[str, Any]:
-        """To be stored with the records that are counted, and gone on with by `of_json`."""
-        return {
-            "kept": self.kept,
-            "dropped": self.dropped,
-            "failed": self.failed,
-            "requests": self.requests,
-            "filters": self.by_filter,
-            "errors": self.errors.most_common(ERRORS_STORED),
-            "spent": self.spent.as_json(),
-        }
-
-    @classmethod
-    def of_json(cls, said: Mapping[str, Any]) -> Counts:
-        """What `as_json` gave."""
-        return cls(
-            kept=said["kept"],
-            dropped=said["dropped"],
-            failed=said["failed"],
-            requests=said["requests"],
-            by_filter=said["filters"],
-            errors=Counter(dict(said["errors"])),
-            spent=Spent(**said["spent"]),
-        )
+FAILS_IN_A_ROW = 20
+UNMEASURED = Measurement(None, {"reason": "no model was asked about it; `synthgen curate --measure` asks"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +37,15 @@ class Judged:
     body: bytes | None
 
 
-class Ledger(Protocol):
+class Ledger(Memory, Protocol):
     """What curation needs of a journal."""
 
     def filter_number(self, key: str, name: str, description: Mapping[str, Any]) -> str:
         """The number under which a filter's measurements are stored."""
 
-    def stored_measurements(self, content: bytes) -> dict[str, list[Any]] | None:
-        """What filters measured of these contents, by the filter's number."""
-
-    def records(self, version: int, state: str | None = None) -> Iterator[tuple[RecordEntry, bytes | None]]:
+    def records(
+        self, version: int, state: str | None = None, *, original: bool = False
+    ) -> Iterator[tuple[RecordEntry, bytes | None]]:
         """Every record of a version in task order, with the JSON of its contents."""
 
     def add_content(self, content: bytes, body: bytes, measured: Mapping[str, Any]) -> None:
@@ -98,7 +56,10 @@ class Ledger(Protocol):
 
 
 class Curation:
-    """The filters of a recipe at work on a stream of branches, up to the cut where there is a target."""
+    """The filters of a recipe at work on a stream of branches, up to the cut where there is a target.
+
+    Without `questions` no model is asked: what was never measured by one stays as it was.
+    """
 
     def __init__(
         self,
@@ -111,23 +72,24 @@ class Curation:
         counts: Counts | None = None,
         *,
         max_failures: int | None = None,
+        questions: Questions | None = None,
     ) -> None:
         """Begin, or go on after what `counts` says."""
-        self.counts = counts or Counts(by_filter={link.name: {"dropped": 0, "flagged": 0} for link in chain})
+        self.counts = counts or Counts(by_filter={link.name: _none(link) for link in chain})
         self._chain = chain
-        self._measurer = measurer
         self._journal = journal
         self._version = version
         self._target = target
         self._budget = budget
         self._max_failures = max_failures
+        self._questions = questions
         self._numbers = {
             link.name: journal.filter_number(link.key, link.name, describe(link)) for link in chain
         }
-        self._compare: dict[str, RunMeasure] = {}
-        for link in chain:
-            if link.runs and not isinstance(made := link.make(), RecordMeasure):
-                self._compare[link.name] = made
+        self._stream = Stream(chain, measurer, journal, self._numbers)
+        self._compare = {link.name: cast(RunMeasure, link.make()) for link in chain if link.runs}
+        self._asks = any(link.asks for link in chain)
+        self._in_a_row: Counter[str] = Counter()
 
     @property
     def reached(self) -> bool:
@@ -156,29 +118,42 @@ class Curation:
         kept = self._journal.records(self._version, "kept")
         while batch := list(islice(kept, BATCH)):
             bodies = [body for _, body in batch if body is not None]
-            ids = [entry.id for entry, _ in batch]
-            known = [list(self._numbers)] * len(ids)
-            measured = await asyncio.to_thread(self._measurer.measure, ids, bodies, known)
+            measured = await self._stream.features([entry.id for entry, _ in batch], bodies)
             for (entry, _), features in zip(batch, measured.features, strict=True):
                 self._keep(entry.id, features)
 
     async def judge(self, branches: AsyncIterator[Branch]) -> AsyncGenerator[Judged, None]:
-        """Every branch up to the cut, judged, in order.
+        """Every branch up to the cut, judged, in order. Ends early where the engines are told to stop.
 
-        Batches are measured side by side and away from the event loop, each as large as has gathered when
-        there is room for it, so that neither speed nor the last few rows wait for a batch to fill.
+        Raises RunError where a filter goes on failing.
         """
-        waiting: deque[Branch] = deque()
+        async with aclosing(self._stream.items(branches)) as items:
+            ahead = self._ahead(items) if self._asks and self._questions is not None else items
+            async with aclosing(ahead):
+                async for item in ahead:
+                    try:
+                        yield await self._one(item)
+                    except Stopped:
+                        return
+                    if self.ended or self.fails_too_often:
+                        return
+
+    async def _ahead(self, items: AsyncGenerator[Item, None]) -> AsyncGenerator[Item, None]:
+        """The same items in the same order, while models are asked about the ones that follow."""
+        assert self._questions is not None
+        waiting: deque[Item] = deque()
         news, room = asyncio.Event(), asyncio.Event()
         ended = False
 
         async def gather() -> None:
             nonlocal ended
+            assert self._questions is not None
             try:
-                async for branch in branches:
-                    waiting.append(branch)
+                async for item in items:
+                    self._begin_to_ask(item)
+                    waiting.append(item)
                     news.set()
-                    if len(waiting) >= WAITING:
+                    while len(waiting) >= self._questions.ahead:
                         room.clear()
                         await room.wait()
             finally:
@@ -186,98 +161,136 @@ class Curation:
                 news.set()
 
         gathering = asyncio.create_task(gather())
-        measuring: deque[asyncio.Task[_Batch]] = deque()
-        with ThreadPoolExecutor(self._measurer.parallel, thread_name_prefix="measure") as threads:
-            try:
-                while True:
-                    while waiting and len(measuring) <= self._measurer.parallel:
-                        taken = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
-                        room.set()
-                        measuring.append(asyncio.create_task(self._measure(taken, threads)))
-                    if not measuring:
-                        if ended and not waiting:
-                            break
-                        news.clear()
-                        if not waiting and not ended:
-                            await news.wait()
-                        continue
-                    if not measuring[0].done() and not ended and len(measuring) <= self._measurer.parallel:
-                        news.clear()
-                        wake = asyncio.create_task(news.wait())
-                        await asyncio.wait({measuring[0], wake}, return_when=asyncio.FIRST_COMPLETED)
-                        wake.cancel()
-                        continue
-                    for judged in self._resolve(await measuring.popleft()):
-                        yield judged
-                    if self.ended or self.fails_too_often:
-                        return
-                await gathering
-            finally:
-                for task in (gathering, *measuring):
-                    task.cancel()
-                await asyncio.gather(gathering, *measuring, return_exceptions=True)
+        item: Item | None = None
+        try:
+            while waiting or not ended:
+                if not waiting:
+                    news.clear()
+                    await news.wait()
+                    continue
+                item = waiting.popleft()
+                room.set()
+                yield item
+            await gathering
+        finally:
+            asked = [task for each in (item, *waiting) if each is not None for task in each.asked.values()]
+            for task in (gathering, *asked):
+                task.cancel()
+            await asyncio.gather(gathering, *asked, return_exceptions=True)
 
-    async def _measure(self, branches: list[Branch], threads: ThreadPoolExecutor) -> _Batch:
-        whole = [branch for branch in branches if branch.body is not None]
-        bodies = [branch.body for branch in whole if branch.body is not None]
-        shas = [hashlib.sha256(body).digest() for body in bodies]
-        stored = [self._journal.stored_measurements(sha) for sha in shas]
-        known = [
-            [name for name, number in self._numbers.items() if number in measured] if measured else []
-            for measured in stored
-        ]
-        measured = Measured([{} for _ in whole], [{} for _ in whole])
-        if self._compare or any(len(names) < len(self._numbers) for names in known):
-            loop = asyncio.get_running_loop()
-            ids = [branch.id for branch in whole]
-            measured = await loop.run_in_executor(threads, self._measurer.measure, ids, bodies, known)
-        return _Batch(branches, shas, stored, measured)
-
-    def _resolve(self, batch: _Batch) -> list[Judged]:
-        judged = []
-        place = 0
-        for branch in batch.branches:
-            if branch.body is None:
-                judged.append(self._enter(branch, None, {}, branch.error))
-            else:
-                results, stored = batch.measured.results[place], batch.stored[place]
-                features, sha = batch.measured.features[place], batch.shas[place]
-                place += 1
-                judged.append(self._one(branch, sha, stored, results, features))
-            if self.ended or self.fails_too_often:
-                break
-        return judged
-
-    def _one(
-        self,
-        branch: Branch,
-        sha: bytes,
-        stored: Mapping[str, list[Any]] | None,
-        results: Mapping[str, Measurement | str],
-        features: Mapping[str, bytes],
-    ) -> Judged:
-        measured = dict(stored or {})
-        found: dict[str, Measurement] = {}
-        error = None
+    def _begin_to_ask(self, item: Item) -> None:
+        """Ask what will be needed unless something unforeseen drops it: what stands before lets it pass."""
+        assert self._questions is not None
+        if item.body is None:
+            return
         for link in self._chain:
-            result = results.get(link.name)
+            result = item.results.get(link.name)
+            if isinstance(result, str):
+                return
+            if link.runs:
+                result = self._compared(link, item)
+                if isinstance(result, str):
+                    return
+            elif result is None:
+                result = self._known(link, item)
+            if result is None:
+                asking = self._questions.about(link.name, item.branch.task, item.branch.id, item.body)
+                item.asked[link.name] = task = asyncio.create_task(asking)
+                task.add_done_callback(_heard)
+                return
+            if link.judge(result.value) in ("drop", "fail"):
+                return
+
+    def _compared(self, link: ChainFilter, item: Item) -> Measurement | str:
+        try:
+            resolved = self._compare[link.name].resolve(item.branch.id, item.features[link.name])
+            return as_measurement(resolved)
+        except (Exception, SystemExit) as failure:  # any error of a user's code belongs to its record
+            return str(FilterFailed(link.name, item.branch.id, failure))
+
+    def _known(self, link: ChainFilter, item: Item) -> Measurement | None:
+        """What is stored of these contents."""
+        known = item.known_of_original if link.action == "redact" and item.original else item.known
+        stored = (known or {}).get(self._numbers[link.name])
+        return None if stored is None else Measurement(*stored)
+
+    async def _one(self, item: Item) -> Judged:
+        branch = item.branch
+        if branch.body is None:
+            return self._enter(item, {}, branch.error)
+        found: dict[str, Measurement] = {}
+        error: str | None = None
+        passes = True
+        for link in self._chain:
+            result: Measurement | str | None = item.results.get(link.name)
+            if link.runs and result is None:
+                result = self._compared(link, item)
+            elif link.asks:
+                if not passes or error is not None:
+                    continue
+                result = await self._asked(link, item)
+            elif result is None:
+                result = self._known(link, item)
+            assert result is not None
+            self._note(link, result)
             if isinstance(result, str):
                 error = error or result
-            elif link.runs:
-                try:
-                    compared = self._compare[link.name].resolve(branch.id, features[link.name])
-                    found[link.name] = as_measurement(compared)
-                except (Exception, SystemExit) as failure:  # any error of a user's code belongs to its record
-                    error = error or str(FilterFailed(link.name, branch.id, failure))
-            elif result is not None:
-                found[link.name] = result
-                measured[self._numbers[link.name]] = [result.value, result.detail]
+                continue
+            found[link.name] = result
+            passes = passes and link.judge(result.value) not in ("drop", "fail")
+        for asking in item.asked.values():  # about what turned out to be dropped
+            asking.cancel()
+        self._store(item, found)
+        return self._enter(item, found, error)
+
+    async def _asked(self, link: ChainFilter, item: Item) -> Measurement | str:
+        result: Measurement | str | None = self._known(link, item)
+        if result is None and self._questions is not None:
+            assert item.body is not None
+            asking = item.asked.pop(link.name, None)
+            if asking is not None:
+                result = await asking
             else:
-                found[link.name] = Measurement(*measured[self._numbers[link.name]])
-        if stored is None or len(measured) != len(stored):
-            assert branch.body is not None
-            self._journal.add_content(sha, branch.body, measured)
-        return self._enter(branch, sha, found, error, features)
+                branch = item.branch
+                result = await self._questions.about(link.name, branch.task, branch.id, item.body)
+        if self._questions is not None and isinstance(result, Measurement):
+            self.counts.spent.more(self._questions.spent_on(link.name, result.detail))
+            self.counts.requests += len((result.detail or {}).get("requests", ()))
+        return UNMEASURED if result is None else result
+
+    def _note(self, link: ChainFilter, result: Measurement | str) -> None:
+        """Raises RunError where the filter's errors are to end the run."""
+        if not isinstance(result, str):
+            self._in_a_row[link.name] = 0
+            return
+        self._in_a_row[link.name] += 1
+        again = self._in_a_row[link.name]
+        hint = "nothing that was generated is lost; mend it, and run the same command again"
+        if link.on_error == "stop":
+            raise RunError(result, hint=hint)
+        if link.on_error is None and again >= FAILS_IN_A_ROW:
+            raise RunError(
+                f"{again} records in a row failed at one filter; the last: {result}",
+                hint=f"{hint}; `{link.name}: {{on_error: fail}}` sets such records aside, however many",
+            )
+
+    def _store(self, item: Item, found: Mapping[str, Measurement]) -> None:
+        """Store what is new, each measurement with the contents that it was taken of."""
+        assert item.content is not None
+        assert item.body is not None
+        of_original, of_content = dict(item.known_of_original or {}), dict(item.known or {})
+        for link in self._chain:
+            measurement = found.get(link.name)
+            if link.runs or measurement is None or measurement is UNMEASURED:
+                continue
+            measured = of_original if item.original and link.action == "redact" else of_content
+            measured[self._numbers[link.name]] = [measurement.value, measurement.detail]
+        if item.known is None or len(of_content) != len(item.known):
+            self._journal.add_content(item.content, item.body, of_content)
+        known = item.known_of_original
+        if item.original is not None and (known is None or len(of_original) != len(known)):
+            assert item.branch.body is not None
+            self._journal.add_content(item.original, item.branch.body, of_original)
 
     def _keep(self, id: str, features: Mapping[str, bytes]) -> str | None:
         """Tell the filters of the run of a record that is kept; the error, if one of them raises."""
@@ -288,14 +301,8 @@ class Curation:
                 return str(FilterFailed(name, id, failure))
         return None
 
-    def _enter(
-        self,
-        branch: Branch,
-        sha: bytes | None,
-        found: Mapping[str, Measurement],
-        error: str | None,
-        features: Mapping[str, bytes] | None = None,
-    ) -> Judged:
+    def _enter(self, item: Item, found: Mapping[str, Measurement], error: str | None) -> Judged:
+        branch = item.branch
         self.counts.requests += len(branch.requests)
         self.counts.spent.more(branch.spent)
         state, dropped_by = "kept", None
@@ -305,17 +312,19 @@ class Curation:
                 continue
             measurement = found[link.name]
             verdict = link.judge(measurement.value)
+            if measurement is UNMEASURED:
+                verdict = "pass" if branch.was in ("kept", None) else "drop"
             verdicts[link.name] = {"value": measurement.value, "verdict": verdict}
             if measurement.detail:
                 verdicts[link.name]["detail"] = measurement.detail
-            if verdict == "flag":
-                self.counts.by_filter[link.name]["flagged"] += 1
+            if verdict in ("flag", "redact"):
+                self.counts.by_filter[link.name]["flagged" if verdict == "flag" else "redacted"] += 1
             elif verdict == "fail" and error is None:
                 error = f"filter {link.name} could not measure: {(measurement.detail or {}).get('reason')}"
             elif verdict == "drop" and dropped_by is None:
                 dropped_by = link.name
         if error is None and dropped_by is None:
-            error = self._keep(branch.id, features or {})
+            error = self._keep(branch.id, item.features)
         if error is not None:
             state, dropped_by = "failed", None
             self.counts.failed += 1
@@ -331,24 +340,28 @@ class Curation:
             task=branch.task,
             branch=branch.path,
             id=branch.id,
-            content=sha,
+            content=item.content,
             state=state,
             dropped_by=dropped_by,
             verdicts=verdicts,
             requests=branch.requests,
             sources=branch.sources,
             error=error,
+            original=item.original,
         )
         self._journal.add_record(self._version, entry)
-        return Judged(entry, branch.body)
+        return Judged(entry, item.body)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    branches: list[Branch]
-    shas: list[bytes]
-    stored: list[dict[str, list[Any]] | None]
-    measured: Measured
+def _heard(asking: asyncio.Task[Any]) -> None:
+    """Nobody need wait for it: what goes wrong with an engine is raised by whoever does."""
+    if not asking.cancelled():
+        asking.exception()
+
+
+def _none(link: ChainFilter) -> dict[str, int]:
+    redacted = {"redacted": 0} if link.action == "redact" else {}
+    return {"dropped": 0, "flagged": 0, **redacted}
 
 
 def describe(link: ChainFilter) -> dict[str, Any]:
@@ -367,5 +380,6 @@ def describe(link: ChainFilter) -> dict[str, Any]:
         "action": link.action,
         "params": orjson.loads(orjson.dumps(link.params)),
         **({"files": files} if files else {}),
+        **({"model": link.model or "default"} if link.asks else {}),
         "code_sha256": link.definition.code_sha256(),
     }

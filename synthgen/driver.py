@@ -17,7 +17,8 @@ from typing import Any
 
 from synthgen import __version__
 from synthgen.asking import Asker
-from synthgen.curate import Counts, Curation, Judged, describe
+from synthgen.counting import Counts
+from synthgen.curate import Curation, Judged, describe
 from synthgen.engines.base import Engine
 from synthgen.errors import RunError, UsageError
 from synthgen.export.card import Published
@@ -28,6 +29,7 @@ from synthgen.journal import Journal, open_journal
 from synthgen.loading import Loaded
 from synthgen.provenance.lock import fingerprint, lock, lock_yaml
 from synthgen.provenance.manifest import files_present
+from synthgen.questions import Questions
 from synthgen.reuse import open_others
 from synthgen.supervisor import Patience
 from synthgen.trial import trial
@@ -276,6 +278,7 @@ class Driver:
                 recipe.budget,
                 counts,
                 max_failures=self._max_failures,
+                questions=Questions(loaded.chain, asker),
             )
             generation = Generation(
                 loaded, asker, journal, start=curation.counts.judged, spent=curation.counts.spent

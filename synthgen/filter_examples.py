@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthgen.chain import ChainFilter
-from synthgen.measure import FilterFailed, Measurement, RecordMeasure, as_measurement
+from synthgen.measure import EngineMeasure, FilterFailed, Measurement, RecordMeasure, as_measurement
 from synthgen.record import PARTS, Record
 
 EXAMPLE = re.compile(r"^\s*([\"'].*[\"'])\s*->\s*(\S.*?)\s*$")
@@ -98,6 +98,7 @@ def _expected(said: str) -> float | str | None:
 def try_examples(link: ChainFilter, given: Sequence[Example]) -> list[Outcome]:
     """Measure each example and judge it by the filter's bound. A filter of the run sees them in order."""
     made = link.make()
+    assert not isinstance(made, EngineMeasure)
     outcomes = []
     for number, example in enumerate(given):
         record = _record(f"example-{number}", link.of, example.text)

@@ -113,9 +113,14 @@ def check_params(
     named, several = definition.parameters, definition.file_parameters
     problems: list[tuple[str, str, str | None]] = []
     for key, said in params.items():
+        if key == "model" and definition.kind == "engine":
+            if not isinstance(said, str):
+                problems.append((key, "model names one of the recipe's models", None))
+            continue
         value = [said] if several.get(key) and isinstance(said, str) else said
         if key not in named:
-            known = [*named, "of", "min", "max", "action", "filter"]
+            asks = ["model"] if definition.kind == "engine" else []
+            known = [*named, *asks, "of", "min", "max", "action", "filter", "on_error"]
             problems.append(
                 (key, f"filter {definition.name} has no parameter {key!r}", did_you_mean(key, known))
             )

@@ -33,7 +33,10 @@ LEAST_AHEAD = 256  # tasks: one that waits its refusals out must not hold up the
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One finished branch: the contents of a record as JSON, or why there is none."""
+    """One finished branch: the contents of a record as JSON, or why there is none.
+
+    `was` is its state in the version that is curated anew.
+    """
 
     task: int
     path: str
@@ -43,6 +46,7 @@ class Branch:
     requests: Sequence[bytes]
     sources: Sequence[Mapping[str, Any]]
     spent: Spent
+    was: str | None = None
 
 
 @dataclass(frozen=True)

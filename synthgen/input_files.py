@@ -1,4 +1,4 @@
-"""The files that parameters of filters name: found in the project, each with its digest."""
+"""The files and prompts that parameters of filters name: found in the project, each with its digest."""
 
 from __future__ import annotations
 
@@ -51,6 +51,17 @@ def input_files(
             elif len(paths) > 1 and not many:
                 problems.append((key, f"{pattern} names {len(paths)} files, and {key} takes one", None))
         found[key] = files
+    for key in definition.prompt_parameters:
+        default = definition.parameters[key].default
+        name = str(params.get(key, default if isinstance(default, Path) else ""))
+        if not name:
+            continue
+        prompt = None if "/" in name else project.find("prompts", f"{name}.yaml")
+        if prompt is None:
+            near = project.names("prompts", ".yaml")
+            problems.append((key, f"there is no prompt {name!r}", did_you_mean(name, near)))
+        else:
+            found[key] = [NamedFile(prompt, f"prompts/{prompt.name}", _digest(prompt))]
     return found, problems
 
 

@@ -25,7 +25,7 @@ import orjson
 from synthgen.engines.base import Completion
 from synthgen.errors import RunError, UsageError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 COMMIT_EVERY = 0.25
 BACKLOG = 8000
 _NETWORK = {
@@ -65,6 +65,7 @@ CREATE TABLE filters (
     filter INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, description TEXT NOT NULL);
 CREATE TABLE contents (
     sha256 BLOB PRIMARY KEY, body BLOB NOT NULL, measured TEXT NOT NULL);
+-- original: the contents before something was redacted, which no output has
 -- progress: how far it is, changed in the transactions that records are stored in
 -- cut: where a budget that depends on the clock ended it; chain: its filters, with their bounds
 CREATE TABLE versions (
@@ -74,7 +75,7 @@ CREATE TABLE records (
     version INTEGER NOT NULL, task INTEGER NOT NULL, branch TEXT NOT NULL, id TEXT NOT NULL,
     content BLOB, state TEXT NOT NULL CHECK (state IN ('kept', 'dropped', 'failed')),
     dropped_by TEXT, verdicts TEXT NOT NULL, requests BLOB NOT NULL, sources TEXT NOT NULL, error TEXT,
-    PRIMARY KEY (version, task, branch)) WITHOUT ROWID;
+    original BLOB, PRIMARY KEY (version, task, branch)) WITHOUT ROWID;
 CREATE INDEX records_id ON records (id);
 CREATE VIEW measurements AS
     SELECT lower(hex(contents.sha256)) AS content, filters.name AS filter,
@@ -90,7 +91,8 @@ ALTER TABLE set_aside ADD COLUMN source TEXT;
 ALTER TABLE versions ADD COLUMN progress TEXT;
 ALTER TABLE versions ADD COLUMN cut TEXT;
 ALTER TABLE versions ADD COLUMN chain TEXT;
-"""
+""",
+    2: "ALTER TABLE records ADD COLUMN original BLOB;",
 }
 
 
@@ -108,6 +110,7 @@ class RecordEntry:
     requests: Sequence[bytes]
     sources: Sequence[Mapping[str, Any]]
     error: str | None
+    original: bytes | None = None
 
 
 class Journal:
@@ -258,6 +261,7 @@ class Journal:
             b"".join(entry.requests),
             orjson.dumps(entry.sources).decode(),
             entry.error,
+            entry.original,
         )
         self._waiting.append((_RECORD, values))
 
@@ -327,35 +331,39 @@ class Journal:
             return None
         return row[0], row[1], orjson.loads(row[2]), orjson.loads(row[3]) if row[3] else None
 
-    def records(self, version: int, state: str | None = None) -> Iterator[tuple[RecordEntry, bytes | None]]:
-        """Every record of a version in task order, with the JSON of its contents."""
+    def records(
+        self, version: int, state: str | None = None, *, original: bool = False
+    ) -> Iterator[tuple[RecordEntry, bytes | None]]:
+        """Every record of a version in task order, with the JSON of its contents.
+
+        With `original` these are what they were before anything was redacted.
+        """
         query = (
             "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
-            "r.sources, r.error, c.body FROM records AS r LEFT JOIN contents AS c ON c.sha256 = r.content "
-            "WHERE r.version = ?"
+            "r.sources, r.error, r.original, c.body FROM records AS r LEFT JOIN contents AS c "
+            "ON c.sha256 = iif(?, coalesce(r.original, r.content), r.content) WHERE r.version = ?"
         )
-        values: tuple[Any, ...] = (version,)
+        values: tuple[Any, ...] = (original, version)
         if state is not None:
-            query, values = f"{query} AND r.state = ?", (version, state)
+            query, values = f"{query} AND r.state = ?", (*values, state)
         with closing(_connect(self.path)) as reader:
             for row in reader.execute(f"{query} ORDER BY r.task, r.branch", values):
-                task, branch, id, content, of_state, dropped_by, verdicts, requests, sources, error, body = (
-                    row
-                )
+                task, branch, id, sha, of_state, dropped_by, verdicts, requests, sources, error = row[:10]
                 yield (
                     RecordEntry(
                         task=task,
                         branch=branch,
                         id=id,
-                        content=content,
+                        content=sha,
                         state=of_state,
                         dropped_by=dropped_by,
                         verdicts=orjson.loads(verdicts),
                         requests=[requests[place : place + 32] for place in range(0, len(requests), 32)],
                         sources=orjson.loads(sources),
                         error=error,
+                        original=row[10],
                     ),
-                    body,
+                    row[11],
                 )
 
     def usage(self) -> dict[str, int]:
@@ -473,7 +481,7 @@ _CONTENT = (
 )
 _RECORD = (
     "INSERT INTO records (version, task, branch, id, content, state, dropped_by, verdicts, requests, "
-    "sources, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "sources, error, original) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 

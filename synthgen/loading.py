@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +15,7 @@ from synthgen import recipe as language
 from synthgen.chain import ChainFilter
 from synthgen.conversation import conversation
 from synthgen.digests import canonical
-from synthgen.errors import Problem, RecipeError, UsageError
+from synthgen.errors import Problem, RecipeError, RunError, UsageError
 from synthgen.filter_files import check_params, filter_names, find_filter
 from synthgen.input_files import input_files
 from synthgen.plan import Plan
@@ -37,6 +37,8 @@ from synthgen.seeds import Drawn, FileRows, Rows, drawn, list_rows
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
 ATTEMPTS_PER_ROW = 10
+
+Names = set[str] | None  # those that a template may use; None where nobody knows yet
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,12 @@ class Loaded:
         return runs_folder(self.file.path)
 
     @property
+    def asked(self) -> list[str]:
+        """Names of the models that steps and filters ask."""
+        filters = (link.model for link in self.chain if link.asks)
+        return sorted({*(step.model for step in self.steps), *filters})
+
+    @property
     def planned(self) -> int | None:
         """How many tasks there are; None where a target decides."""
         return self.plan.limit if self.recipe.target is None else None
@@ -111,14 +119,28 @@ class LoadedCuration:
     recipe: Recipe
     project: Project
     chain: Sequence[ChainFilter]
+    models: Mapping[str, ModelRef]
     columns: Sequence[str]
     notices: Sequence[str]
 
+    @property
+    def asked(self) -> list[str]:
+        """Names of the models that filters ask."""
+        return sorted({link.model for link in self.chain if link.asks})
 
-def load_curation(locked: YamlFile, changes: Sequence[str], project: Project) -> LoadedCuration:
+
+def load_curation(
+    locked: YamlFile,
+    changes: Sequence[str],
+    project: Project,
+    *,
+    engine: str | None = None,
+    model: str | None = None,
+    base_url: str | None = None,
+) -> LoadedCuration:
     """The curation of a recipe.lock.yaml, with changes such as `toxicity.max=0.3`.
 
-    Raises RecipeError or UsageError.
+    The keyword arguments say how its model is asked. Raises RecipeError or UsageError.
     """
     said = locked.data
     try:
@@ -127,6 +149,7 @@ def load_curation(locked: YamlFile, changes: Sequence[str], project: Project) ->
         raise RecipeError([Problem(f"is not what synthgen wrote: {error}", locked.path)]) from None
     loader = _Loader(recipe, locked, project, ("recipe",))
     chain, shape = loader.chain(), loader.shape()
+    models = loader.models(engine, model, base_url)
     if loader.problems:
         raise RecipeError(loader.problems)
     before = {each["name"]: each["code_sha256"] for each in said["filters"]}
@@ -135,7 +158,7 @@ def load_curation(locked: YamlFile, changes: Sequence[str], project: Project) ->
         for link in chain
         if link.definition.code_sha256() != before.get(link.name)
     ]
-    return LoadedCuration(recipe, project, chain, shape.columns, [*loader.notices, *notices])
+    return LoadedCuration(recipe, project, chain, models, shape.columns, [*loader.notices, *notices])
 
 
 def _changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
@@ -287,7 +310,7 @@ class _Loader:
     def load(self, engine: str | None, model: str | None, base_url: str | None) -> Loaded:
         self.overridden = bool(engine or model or base_url)
         rows, choices = self._seeds()
-        models = self._models(engine, model, base_url)
+        models = self.models(engine, model, base_url)
         steps = self._steps(models)
         shape = self.shape()
         chain = self.chain()
@@ -370,7 +393,8 @@ class _Loader:
             limit = min(limit, recipe.passes * once)
         return limit
 
-    def _models(self, engine: str | None, model: str | None, base_url: str | None) -> dict[str, ModelRef]:
+    def models(self, engine: str | None, model: str | None, base_url: str | None) -> dict[str, ModelRef]:
+        """The models by the names that steps and filters have for them."""
         models = dict(self.recipe.models)
         if self.recipe.model is not None:
             models[""] = self.recipe.model
@@ -428,7 +452,7 @@ class _Loader:
             )
         return steps
 
-    def _prompt(self, loc: tuple[str | int, ...], given: str | PromptBody, known: set[str]) -> Prompt | None:
+    def _prompt(self, loc: tuple[str | int, ...], given: str | PromptBody, known: Names) -> Prompt | None:
         if isinstance(given, PromptBody):
             raw = given.model_dump_json(exclude_none=True).encode()
             prompt = make_prompt("inline", given.turns(), given.output, raw)
@@ -458,14 +482,19 @@ class _Loader:
         return prompt
 
     def _check_turns(
-        self, file: YamlFile, loc: tuple[str | int, ...], prompt: Prompt, body: PromptBody, known: set[str]
+        self,
+        file: YamlFile,
+        loc: tuple[str | int, ...],
+        prompt: Prompt,
+        body: PromptBody,
+        known: Names,
     ) -> None:
         for place, (role, template) in enumerate(prompt.turns):
             where = (*loc, role) if body.messages is None else (*loc, "messages", place, role)
             self._check_template(file, where, template, known)
 
     def _check_template(
-        self, file: YamlFile, loc: Sequence[str | int], template: TextTemplate, known: set[str]
+        self, file: YamlFile, loc: Sequence[str | int], template: TextTemplate, known: Names
     ) -> None:
         line, column = file.position(loc)
         lines = file.text.splitlines()
@@ -482,6 +511,8 @@ class _Loader:
             at = line + offset + forbidden[1] - 1
             message = f"the template may not use {forbidden[0]!r}: it leads out of the sandbox"
             self.problems.append(Problem(message, file.path, at, column))
+        if known is None:
+            return
         for name in sorted(names - known):
             at = line + offset + template.line_of(name) - 1
             hint = did_you_mean(name, known)
@@ -560,19 +591,19 @@ class _Loader:
                 continue
             if found.origin == "project" and (shipped("filters") / f"{wanted}.py").is_file():
                 self.notices.append(f"filter {wanted}: the project's own takes the place of the shipped one")
-            for key, message, hint in check_params(found.definition, use.params):
-                self._wrong((*loc, key), message, hint)
+            wrong = check_params(found.definition, use.params)
             self._check_canonical(self.file, (*self.within, *loc), dict(use.params))
-            files, wrong = input_files(found.definition, use.params, self.project)
-            for key, message, hint in wrong:
+            files, unread = input_files(found.definition, use.params, self.project)
+            for key, message, hint in [*wrong, *unread]:
                 self._wrong((*loc, key), message, hint)
             link = ChainFilter.of_recipe(found, use, name, files)
-            if link.of not in PARTS and link.of not in fields:
-                self._wrong(
-                    (*loc, "of"),
-                    f"there is no field {link.of!r} to measure",
-                    did_you_mean(link.of, {*fields, *PARTS}),
-                )
+            if not wrong and not unread and (link.params or link.files):
+                self._check_parameters(loc, link)
+            if link.action == "redact" and not found.definition.redacts:
+                self._wrong((*loc, "action"), f"filter {name} can take nothing out, so it cannot redact")
+            if link.asks:
+                self._check_asking(loc, link)
+            self._check_fields(loc, link, fields)
             if link.min is None and link.max is None:
                 self._wrong(loc, f"filter {name} has no bound; give it `min:` or `max:`")
             elif link.min is not None and link.max is not None and link.min > link.max:
@@ -581,6 +612,40 @@ class _Loader:
                 )
             chain.append(link)
         return chain
+
+    def _check_fields(self, loc: Sequence[str | int], link: ChainFilter, fields: set[str]) -> None:
+        """What a filter looks at is there."""
+        if link.of not in PARTS and link.of not in fields:
+            hint = did_you_mean(link.of, {*fields, *PARTS})
+            self._wrong((*loc, "of"), f"there is no field {link.of!r} to measure", hint)
+        for key in link.definition.field_parameters:
+            value = link.params.get(key)
+            for name in value if isinstance(value, list) else [value]:
+                known = name in PARTS or name in fields or str(name).split(".")[0] in fields
+                if isinstance(name, str) and not known:
+                    hint = did_you_mean(name, {*fields, *PARTS})
+                    self._wrong((*loc, key), f"there is no field {name!r}", hint)
+
+    def _check_parameters(self, loc: Sequence[str | int], link: ChainFilter) -> None:
+        """What a filter itself says of its parameters."""
+        try:
+            link.make()
+        except RunError as error:
+            cause = error.__cause__ or error
+            self._wrong(loc, f"filter {link.name}: {cause}")
+        except RecipeError as error:
+            self.problems.extend(error.problems)
+
+    def _check_asking(self, loc: Sequence[str | int], link: ChainFilter) -> None:
+        """A filter that asks a model names one of the recipe's, and prompts that can be read."""
+        names = {*self.recipe.models, *([""] if self.recipe.model or self.overridden else [])}
+        if link.model not in names:
+            said = f"there is no model {link.model!r}" if link.model else "it asks a model, and there is none"
+            hint = did_you_mean(link.model, filter_out(sorted(names))) if link.model else None
+            self._wrong((*loc, "model") if link.model else loc, said, hint or "give the recipe a `model:`")
+        for parameter in link.definition.prompt_parameters:
+            if parameter in link.files:
+                self._prompt((*loc, parameter), link.files[parameter][0].path.stem, None)
 
 
 def _overridden(said: Mapping[str, Any]) -> ModelRef:
@@ -593,6 +658,6 @@ def _overridden(said: Mapping[str, Any]) -> ModelRef:
         raise UsageError(f"the model {said['id']!r} cannot be asked so: {reason}") from None
 
 
-def filter_out(models: Mapping[str, ModelRef]) -> list[str]:
-    """Names of models that a step can name."""
+def filter_out(models: Iterable[str]) -> list[str]:
+    """Names of models that a step or a filter can name."""
     return [name for name in models if name]

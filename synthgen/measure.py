@@ -10,10 +10,12 @@ is its help, its name is its name in a recipe:
         \"\"\"How many links the answer carries.\"\"\"
         return record.text.count("http")
 
-A class of kind `record` has `measure(record)`, or `measure_batch(records)` where batches pay off. A class
-of kind `run` compares records with one another: `features(records)` gives bytes for each (cached, in any
-order, in any process), then, one record at a time and in task order, `resolve(id, feature)` measures it
-against those kept before, and `keep(id, feature)` is told of each that was kept.
+A class of kind `record` has `measure(record)`, or `measure_batch(records)` where batches pay off; with
+`redact(text)` it can also take out what it finds (`action: redact`). A class of kind `engine` asks a model:
+`ask(record)` gives Questions, `measure(record, answers)` says what the answers come to. A class of kind
+`run` compares records with one another: `features(records)` gives bytes for each (in any order, in any
+process), then, one record at a time and in task order, `resolve(id, feature)` measures it against those kept
+before, changing nothing, and `keep(id, feature)` is told of each that was kept.
 """
 
 from __future__ import annotations
@@ -35,9 +37,18 @@ InputFile = NewType("InputFile", Path)
 The filter is given absolute paths. What is in the files is part of what its measurements depend on.
 """
 
+PromptFile = NewType("PromptFile", Path)
+"""The type of a parameter that names a prompt, as a step does. The filter is given the file's path."""
+
+FieldName = NewType("FieldName", str)
+"""The type of a parameter that names a field of the record, or, as `list[FieldName]`, several.
+
+A recipe may name a part of a field too: `row.context`. A field that does not exist is an error of the recipe.
+"""
+
 GIVEN = ("min", "max", "of")  # what a filter is given of its use if its code asks for it by name
-Kind = Literal["record", "run"]
-Action = Literal["drop", "flag"]
+Kind = Literal["record", "engine", "run"]
+Action = Literal["drop", "flag", "redact"]
 Null = Literal["keep", "drop", "fail"]
 
 
@@ -52,6 +63,15 @@ class Measurement:
 def abstain(reason: str) -> Measurement:
     """The measurement of a filter that cannot know."""
     return Measurement(None, {"reason": reason})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a filter asks a model: messages, how the answer is sampled, and the JSON schema of the answer."""
+
+    messages: Sequence[Mapping[str, str]]
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    output: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +126,29 @@ class FilterDefinition:
                 found[name] = many
         return found
 
+    @property
+    def prompt_parameters(self) -> list[str]:
+        """The parameters that name prompts."""
+        return [
+            name
+            for name, parameter in self.parameters.items()
+            if PromptFile in (parameter.annotation, *get_args(parameter.annotation))
+        ]
+
+    @property
+    def field_parameters(self) -> list[str]:
+        """The parameters that name fields."""
+        return [
+            name
+            for name, parameter in self.parameters.items()
+            if re.search(r"\bFieldName\b", str(parameter.annotation))
+        ]
+
+    @property
+    def redacts(self) -> bool:
+        """Whether it can take out what it finds."""
+        return hasattr(self.target, "redact")
+
     def code_sha256(self) -> str:
         """Digest of the file that the filter is in: a change to it means measuring again.
 
@@ -122,7 +165,7 @@ class FilterDefinition:
         min: float | None = None,
         max: float | None = None,
         of: str | None = None,
-    ) -> RecordMeasure | RunMeasure:
+    ) -> RecordMeasure | EngineMeasure | RunMeasure:
         """The filter at work, with these parameters. One that asks for `min`, `max` or `of` is given it."""
         named = self.parameters
         kwargs = {named[key].name: value for key, value in (params or {}).items()}
@@ -130,12 +173,15 @@ class FilterDefinition:
         kwargs |= {name: use[name] for name in self.given}
         if self.kind == "run":
             return cast(RunMeasure, self.target(**kwargs))
+        if self.kind == "engine":
+            return EngineMeasure(self.name, self.target(**kwargs))
         if not inspect.isclass(self.target):
             return RecordMeasure(self.name, self.target, kwargs, self.batch)
         instance: Any = self.target(**kwargs)
+        redact = getattr(instance, "redact", None)
         if hasattr(instance, "measure_batch"):
-            return RecordMeasure(self.name, instance.measure_batch, {}, batch=True)
-        return RecordMeasure(self.name, instance.measure, {}, batch=False)
+            return RecordMeasure(self.name, instance.measure_batch, {}, batch=True, redactor=redact)
+        return RecordMeasure(self.name, instance.measure, {}, batch=False, redactor=redact)
 
 
 _IMPORT = re.compile(rb"^ *(?:from|import) synthgen\.filters\.(\w+)", re.MULTILINE)
@@ -172,6 +218,17 @@ class RecordMeasure:
     function: Callable[..., Any]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     batch: bool = False
+    redactor: Callable[[str], str] | None = None
+
+    def redacted(self, record: Record) -> Record | FilterFailed:
+        """The record without what the filter finds, in every text of it; itself where there is nothing."""
+        assert self.redactor is not None
+        try:
+            row, fields = _redacted(record.row, self.redactor), _redacted(record.fields, self.redactor)
+        except (Exception, SystemExit) as error:  # any error of a user's code belongs to its record
+            return FilterFailed(self.name, record.id, error)
+        unchanged = row == record.row and fields == record.fields
+        return record if unchanged else Record(record.id, fields, row)
 
     def measure(self, records: Sequence[Record]) -> list[Measurement | FilterFailed]:
         """One result for each record, in order; a record on which the code raised gets its error.
@@ -204,6 +261,33 @@ class RecordMeasure:
             return FilterFailed(self.name, record.id, error)
 
 
+@dataclass(frozen=True, slots=True)
+class EngineMeasure:
+    """A filter of kind `engine`, ready to ask and to measure."""
+
+    name: str
+    instance: Any
+
+    def questions(self, record: Record) -> list[Question] | FilterFailed:
+        """What to ask about a record; nothing where the filter can tell without a model."""
+        try:
+            asked = self.instance.ask(record)
+            questions = [asked] if isinstance(asked, Question) else list(asked)
+            for question in questions:
+                if not isinstance(question, Question):
+                    raise TypeError(f"ask gives Questions, not {type(question).__name__}")  # noqa: TRY301
+        except (Exception, SystemExit) as error:  # any error of a user's code belongs to its record
+            return FilterFailed(self.name, record.id, error)
+        return questions
+
+    def value(self, record: Record, answers: Sequence[Any]) -> Measurement | FilterFailed:
+        """What the answers say: texts, parsed JSON where a question has a schema, None where unusable."""
+        try:
+            return as_measurement(self.instance.measure(record, answers))
+        except (Exception, SystemExit) as error:  # any error of a user's code belongs to its record
+            return FilterFailed(self.name, record.id, error)
+
+
 class RunMeasure:
     """What a class of kind `run` provides. It need not inherit from this."""
 
@@ -218,6 +302,21 @@ class RunMeasure:
     def keep(self, id: str, feature: bytes) -> None:
         """Told of each record that was kept, in task order."""
         raise NotImplementedError
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """The same with every text in it redacted, roles and keys aside."""
+    if isinstance(value, str):
+        text = redact(value)
+        if not isinstance(text, str):
+            raise TypeError(f"redact gives a text, not {type(text).__name__}")
+        text.encode()  # raises ValueError for half of a surrogate pair, which nothing can store
+        return text
+    if isinstance(value, Mapping):
+        return {key: item if key == "role" else _redacted(item, redact) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item, redact) for item in value]
+    return value
 
 
 def as_measurement(value: Any) -> Measurement:

@@ -235,6 +235,9 @@ class RecordShape(BaseModel):
 Bound = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
+OnError = Literal["fail", "stop"]
+
+
 class FilterUse(BaseModel):
     """One filter in a recipe: its bound, what it looks at, what it does, and its own parameters."""
 
@@ -244,7 +247,12 @@ class FilterUse(BaseModel):
     of: str | None = None
     min: Bound | None = None
     max: Bound | None = None
-    action: Literal["drop", "flag"] | None = None
+    action: Literal["drop", "flag", "redact"] | None = None
+    on_error: OnError | None = Field(
+        None,
+        description="What an error of the filter's code does: `fail` sets the record aside and goes on, "
+        "`stop` ends the run at the first; without it the run ends where they come in a row.",
+    )
     __pydantic_extra__: dict[str, Json]
 
     @property

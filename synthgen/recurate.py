@@ -7,11 +7,12 @@ can be moved for nothing; a filter whose parameters or code have changed measure
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -19,9 +20,12 @@ from typing import Any
 
 import orjson
 
-from synthgen.curate import Counts, Curation, describe
+from synthgen.asking import Asker
+from synthgen.counting import Counts
+from synthgen.curate import Curation, describe
 from synthgen.digests import sha256
 from synthgen.driver import RunResult, environment
+from synthgen.engines.base import Engine, request_timeout
 from synthgen.errors import UsageError
 from synthgen.export.card import Published
 from synthgen.export.dataset import write_version
@@ -30,12 +34,16 @@ from synthgen.journal import Journal, RecordEntry, open_journal
 from synthgen.loading import LoadedCuration, load_curation
 from synthgen.project import Project
 from synthgen.provenance.lock import lock_yaml, locked_recipe
+from synthgen.questions import Questions
 from synthgen.recipe import Budget
 from synthgen.spending import Spent
+from synthgen.supervisor import Patience
 from synthgen.workers import open_measurer
 from synthgen.yamlfile import read_yaml
 
 VERSIONS = "versions"
+TICK = 0.2
+NOTHING_ASKED = {"input_tokens": 0, "output_tokens": 0, "requests": 0}
 
 
 @dataclass
@@ -83,7 +91,10 @@ class Recuration:
         *,
         dry_run: bool,
         note: Callable[[str], None],
+        engines: Mapping[str, Engine] | None = None,
     ) -> None:
+        """With `engines`, filters that ask a model do so about what was never measured."""
+        self._engines = engines
         self._note = note
         self._directory = directory
         self._said = said
@@ -148,23 +159,47 @@ class Recuration:
         cancel: threading.Event,
     ) -> Recurated:
         loaded, changes = self._loaded, Changes()
-        records = journal.records(base)
+        records = journal.records(base, original=True)
         fed: deque[RecordEntry] = deque()
         measurer = open_measurer(loaded.chain, loaded.project, judged)
-        flushing = asyncio.create_task(journal.keep_flushing())
-        try:
-            curation = Curation(loaded.chain, measurer, journal, version or 0, loaded.recipe.target, Budget())
+        asker = self._asker(journal) if self._engines and isinstance(journal, Journal) else None
+        curation = Curation(
+            loaded.chain,
+            measurer,
+            journal,
+            version or 0,
+            loaded.recipe.target,
+            Budget(),
+            questions=Questions(loaded.chain, asker) if asker is not None else None,
+        )
+
+        async def judge() -> None:
             branches = _branches(records, fed, journal, cancel)
             async with aclosing(branches), aclosing(curation.judge(branches)) as all_judged:
                 async for each in all_judged:
                     changes.note(fed.popleft(), each.entry.state, each.entry.dropped_by)
                     if cancel.is_set():
                         break
-                    if flushing.done():
-                        flushing.result()
+
+        judging = asyncio.create_task(judge())
+        flushing = asyncio.create_task(journal.keep_flushing())
+        try:
+            while not judging.done():
+                await asyncio.wait({judging, flushing}, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
+                if flushing.done():
+                    flushing.result()
+                if asker is not None:
+                    asker.watch()
+                    if cancel.is_set():
+                        judging.cancel()  # what is in flight may take long; what was answered is stored
+            with suppress(asyncio.CancelledError):
+                await judging
         finally:
-            flushing.cancel()
-            await asyncio.gather(flushing, return_exceptions=True)
+            for task in (judging, flushing):
+                task.cancel()
+            await asyncio.gather(judging, flushing, return_exceptions=True)
+            if asker is not None:
+                await asker.close()
             measurer.close()
         counts = curation.counts
         pending = 0
@@ -173,9 +208,26 @@ class Recuration:
                 changes.note(beyond, "surplus", None)
         else:
             pending = len(fed) + sum(1 for _ in records)
-        return Recurated(self._result(counts, version, pending), version, changes)
+        journal.flush()
+        usage = journal.usage() if asker is not None and isinstance(journal, Journal) else NOTHING_ASKED
+        return Recurated(self._result(counts, version, pending, usage), version, changes)
 
-    def _result(self, counts: Counts, version: int | None, pending: int) -> RunResult:
+    def _asker(self, journal: Journal) -> Asker:
+        assert self._engines is not None
+        loaded = self._loaded
+        patience = Patience(deadline=request_timeout(os.environ))
+        return Asker(
+            self._engines,
+            loaded.models,
+            journal,
+            seed=loaded.recipe.seed,
+            patience=patience,
+            note=self._note,
+        )
+
+    def _result(
+        self, counts: Counts, version: int | None, pending: int, usage: Mapping[str, int]
+    ) -> RunResult:
         target = self._loaded.recipe.target
         outcome = "failures" if counts.failed else "done"
         if target is not None and counts.kept < target:
@@ -190,9 +242,9 @@ class Recuration:
             dropped=counts.dropped,
             failed=counts.failed,
             pending=pending,
-            reused=counts.requests,
+            reused=counts.requests - usage["requests"],
             filters=counts.by_filter,
-            usage={"input_tokens": 0, "output_tokens": 0, "requests": 0},
+            usage=usage,
             seconds=time.monotonic() - self._began,
             target=target,
             ended_by=None,
@@ -215,9 +267,11 @@ class Unwritten:
         """As the journal has them."""
         return self._journal.stored_measurements(content)
 
-    def records(self, version: int, state: str | None = None) -> Iterator[tuple[RecordEntry, bytes | None]]:
+    def records(
+        self, version: int, state: str | None = None, *, original: bool = False
+    ) -> Iterator[tuple[RecordEntry, bytes | None]]:
         """As the journal has them."""
-        return self._journal.records(version, state)
+        return self._journal.records(version, state, original=original)
 
     def add_content(self, content: bytes, body: bytes, measured: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -227,6 +281,9 @@ class Unwritten:
 
     async def room(self) -> None:
         """There is always room."""
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
 
     async def keep_flushing(self) -> None:
         """There is nothing to flush."""
@@ -244,7 +301,15 @@ async def _branches(
         await journal.room()
         fed.append(entry)
         yield Branch(
-            entry.task, entry.branch, entry.id, body, entry.error, entry.requests, entry.sources, Spent()
+            entry.task,
+            entry.branch,
+            entry.id,
+            body,
+            entry.error,
+            entry.requests,
+            entry.sources,
+            Spent(),
+            entry.state,
         )
         if cancel.is_set():
             return
@@ -258,12 +323,21 @@ def recurate(
     dry_run: bool = False,
     cancel: threading.Event | None = None,
     on_notice: Callable[[str], None] | None = None,
+    measure: bool = False,
+    own: Engine | None = None,
+    engine: str | None = None,
+    model: str | None = None,
+    base_url: str | None = None,
 ) -> Recurated:
     """Curate a finished run once more, with changes such as `toxicity.max=0.3`, into a new version.
 
     `project` is where filters of the user's own are; by default the folder that holds `runs/`. With
-    `dry_run` nothing is written. Raises UsageError, RecipeError or RunError.
+    `dry_run` nothing is written. With `measure`, filters that ask a model ask about what they have not
+    measured: `own` is an engine of the caller's, the others say how to ask the recipe's model. Raises
+    UsageError, RecipeError, RunError or EngineUnreachable.
     """
+    if measure and dry_run:
+        raise UsageError("a dry run asks no model", hint="leave out --measure or --dry-run")
     file = directory / "recipe.lock.yaml"
     if not file.is_file():
         raise UsageError(
@@ -273,9 +347,27 @@ def recurate(
         directory.resolve().parent.parent if directory.resolve().parent.name == "runs" else Path()
     )
     locked = read_yaml(file)
-    loaded = load_curation(locked, changes, Project(root.resolve()))
+    loaded = load_curation(
+        locked, changes, Project(root.resolve()), engine=engine, model=model, base_url=base_url
+    )
     note = on_notice or (lambda _: None)
     for notice in loaded.notices:
         note(notice)
-    recuration = Recuration(directory, locked.data, loaded, dry_run=dry_run, note=note)
+    engines = None
+    if measure:
+        engines = dict.fromkeys(loaded.asked, own) if own is not None else _engines(loaded, base_url, note)
+    recuration = Recuration(directory, locked.data, loaded, dry_run=dry_run, note=note, engines=engines)
     return asyncio.run(recuration.run(cancel or threading.Event()))
+
+
+def _engines(loaded: LoadedCuration, base_url: str | None, note: Callable[[str], None]) -> dict[str, Engine]:
+    """Engines for the models that filters ask. A lock keeps no address, so none is guessed."""
+    from synthgen.engines import open_engines
+
+    models = {name: loaded.models[name] for name in loaded.asked}
+    for ref in models.values():
+        if ref.engine == "openai" and ref.base_url is None:
+            raise UsageError(
+                f"where {ref.id} is served is not recorded", hint="say where with --base-url, and ask again"
+            )
+    return open_engines(models, {}, root=loaded.project.root, base_url=base_url, notify=note)

@@ -79,13 +79,20 @@ class InProcesses:
                     {
                         "name": link.name,
                         "filter": link.definition.name,
-                        "use": {**link.params, "of": link.of, "min": link.min, "max": link.max},
+                        "use": {
+                            **link.params,
+                            "of": link.of,
+                            "min": link.min,
+                            "max": link.max,
+                            "action": link.action,
+                        },
                         "files": {
                             parameter: [[str(file.path), file.name, file.sha256] for file in files]
                             for parameter, files in link.files.items()
                         },
                     }
                     for link in chain
+                    if not link.asks
                 ],
             }
         )
@@ -181,6 +188,7 @@ def _packed(measured: Measured) -> dict[str, Any]:
             {name: b64encode(feature).decode() for name, feature in features.items()}
             for features in measured.features
         ],
+        "redacted": [[place, body.decode()] for place, body in measured.redacted.items()],
     }
 
 
@@ -191,6 +199,7 @@ def _unpacked(data: dict[str, Any]) -> Measured:
             for results in data["results"]
         ],
         [{name: b64decode(feature) for name, feature in features.items()} for features in data["features"]],
+        {place: body.encode() for place, body in data["redacted"]},
     )
 
 

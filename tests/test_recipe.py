@@ -206,7 +206,7 @@ MISTAKES = [
     ("min: 1, max: 9", "min: 10, max: 9", (20, 25), "min (10) is above max (9)", None),
     ("min: 1, max: 9", "min: few", (20, 25), "not 'few'", None),
     (", min: 1, max: 9", "", (20, 5), "has no bound", None),
-    ("of: answer, min: 1", "action: dropp, min: 1", (20, 13), "'drop' or 'flag', not 'dropp'", "'drop'"),
+    ("of: answer, min: 1", "action: dropp, min: 1", (20, 13), "or 'redact', not 'dropp'", "'drop'"),
     ("[jsonl]", "[jsnl]", (21, 20), "'parquet' or 'jsonl'", "'jsonl'"),
     ("train: 0.5, test", "train: 0.6, test", (21, 28), "add up to 1, not to 1.1", None),
     ("formats:", "format:", (21, 10), "unknown key 'format'", "'formats'"),

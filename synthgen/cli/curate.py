@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthgen.cli.options import DirectoryArgument, JsonOption, note, out, out_json, results_only, table
+from synthgen.cli.options import (
+    BaseUrlOption,
+    DirectoryArgument,
+    EngineOption,
+    JsonOption,
+    ModelOption,
+    note,
+    out,
+    out_json,
+    results_only,
+    table,
+)
 
 if TYPE_CHECKING:
     from synthgen.recurate import Recurated
@@ -31,16 +42,32 @@ def curate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show who would enter and who would leave.")
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Let filters that ask a model ask about what they have not measured."),
+    ] = False,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Curate a finished run with other bounds into versions/N; no model is asked and nothing is changed."""
+    """Curate a finished run with other bounds into versions/N; no model is asked unless with --measure."""
     from synthgen.driver import Stop, cancel_on
     from synthgen.recurate import recurate
 
     cancel = Stop()
     with cancel_on([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], cancel, note), results_only():
         done = recurate(
-            directory, changes or (), project=project, dry_run=dry_run, cancel=cancel, on_notice=note
+            directory,
+            changes or (),
+            project=project,
+            dry_run=dry_run,
+            cancel=cancel,
+            on_notice=note,
+            measure=measure,
+            engine=engine if measure else None,
+            model=model if measure else None,
+            base_url=base_url if measure else None,
         )
     if as_json:
         out_json(done.as_json())

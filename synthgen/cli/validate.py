@@ -55,7 +55,7 @@ def _models_that_are_not(loaded: Loaded) -> list[str]:
     from synthgen.models import check_name
 
     found = []
-    for name in sorted({step.model for step in loaded.steps}):
+    for name in loaded.asked:
         model = loaded.models[name]
         base = Path.cwd() if (Path.cwd() / model.id).exists() else loaded.project.root
         if model.engine != "openai" and not model.base_url:
