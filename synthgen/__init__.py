@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from synthgen.measure import Question as Question
     from synthgen.measure import abstain as abstain
     from synthgen.measure import filter as filter
+    from synthgen.models import default_model as default_model
     from synthgen.prompt_files import read_prompt as read_prompt
     from synthgen.reading import read_records as read_records
     from synthgen.record import Record as Record
@@ -29,6 +30,7 @@ _HOMES = {
     "Question": "synthgen.measure",
     "abstain": "synthgen.measure",
     "Record": "synthgen.record",
+    "default_model": "synthgen.models",
     "read_prompt": "synthgen.prompt_files",
     "read_records": "synthgen.reading",
     "load": "synthgen.api",
@@ -42,6 +44,7 @@ __all__ = [
     "Question",
     "Record",
     "abstain",
+    "default_model",
     "filter",
     "load",
     "read_prompt",
