@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,9 +98,14 @@ def _installed(name: str) -> FoundFilter | None:
         raise RecipeError([Problem(f"two installed packages give a filter {name!r}: {sources}")])
     if not found:
         return None
-    loaded = found[0].load()
+    try:
+        loaded = found[0].load()
+    except (Exception, SystemExit) as error:  # any error of a package is its user's to read
+        said = f"the filter {name!r} of an installed package does not load ({found[0].value}): {error}"
+        raise RecipeError([Problem(said)]) from error
     if not isinstance(loaded, FilterDefinition):
         raise RecipeError([Problem(f"{found[0].value} is not a filter: it lacks the @filter decorator")])
+    loaded = replace(loaded, name=name)  # in a recipe it has the entry point's name
     return FoundFilter(loaded, found[0].dist.name if found[0].dist else str(found[0].value))
 
 

@@ -357,7 +357,7 @@ class _Loader:
     def _file_rows(self, name: str, spec: FileSeed) -> FileRows | None:
         loc = ("seeds", name, "path")
         try:
-            files = self.project.files(spec.path)
+            files = self.project.files(spec.path, spec.split)
             near = [] if files else [self.project.relative(path) for path in self.project.siblings(spec.path)]
         except OutsideProject:
             self._wrong(
@@ -368,7 +368,8 @@ class _Loader:
             self._wrong(loc, f"{_short(spec.path)} cannot be read as a path: {error}")
             return None
         if not files:
-            self._wrong(loc, f"there is no file {spec.path}", did_you_mean(spec.path, near))
+            of = f" of the split {spec.split}" if spec.split else ""
+            self._wrong(loc, f"there is no file {spec.path}{of}", did_you_mean(spec.path, near))
             return None
         found = FileRows(spec, files, self.project)
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from synthgen.dataset_folders import data_files
 from synthgen.errors import UsageError
 from synthgen.yamlfile import did_you_mean
 
@@ -53,15 +54,18 @@ class Project:
                 return candidate
         return None
 
-    def files(self, pattern: str) -> list[Path]:
-        """The files of a path, a folder or a pattern of a recipe, sorted.
+    def files(self, pattern: str, split: str | None = None) -> list[Path]:
+        """The files of a path, a folder or a pattern of a recipe, sorted; of a folder, those with its rows.
 
         Raises OutsideProject, or OSError, ValueError or RuntimeError for what cannot be a path.
         """
         if not any(mark in pattern for mark in "*?[") or (self.root / pattern).is_file():
             full = self.inside(pattern)
             if full.is_dir():
-                return sorted(path for path in full.iterdir() if path.is_file())
+                found = data_files(full, split)
+                for path in found:
+                    self.inside(str(path))  # a link may lead out; a name is kept, for its ending
+                return found
             return [full] if full.is_file() else []
         wished = Path(pattern)
         base = Path(wished.anchor) if wished.is_absolute() else self.root

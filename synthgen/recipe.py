@@ -100,11 +100,12 @@ class ModelRef(Part):
 
 
 class FileSeed(Part):
-    """Rows of files: JSONL, JSON, CSV, TSV and Parquet by row, text and Markdown by file."""
+    """Rows of files: JSONL, JSON, CSV, TSV, Parquet and Arrow by row, text and Markdown by file."""
 
     path: str = Field(min_length=1, description="A path or glob beneath the project's root.")
     field: str | None = Field(None, description="The one field to take; without it, the whole row.")
-    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "text"] | None = None
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "text"] | None = None
+    split: str | None = Field(None, description="Of a folder that holds a dataset: one of its splits.")
     limit: int | None = Field(None, ge=1, description="Only the first so many rows.")
     sample: bool = Field(False, description="Draw a row for each task instead of going through all.")
     on_bad_row: Literal["stop", "skip"] = "stop"

@@ -33,6 +33,7 @@ _FORMATS = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
+    ".arrow": "arrow",
     ".txt": "text",
     ".md": "text",
     ".markdown": "text",
@@ -240,6 +241,26 @@ def _parquet(file: Path, _: Project) -> Iterator[tuple[int, Any] | BadRow]:
         yield BadRow(f"is not Parquet: {error}", 1)
 
 
+def _arrow(file: Path, _: Project) -> Iterator[tuple[int, Any] | BadRow]:
+    """A stream, as `datasets` saves it, or a file with an index."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(file)) as source:
+            indexed = source.read(6) == b"ARROW1"
+            source.seek(0)
+            batches: Any = pa.ipc.open_file(source) if indexed else pa.ipc.open_stream(source)
+            count = batches.num_record_batches if indexed else None
+            number = 0
+            for batch in map(batches.get_batch, range(count)) if count is not None else batches:
+                for part in range(0, batch.num_rows, 1024):
+                    for row in batch.slice(part, 1024).to_pylist():
+                        number += 1
+                        yield number, orjson.loads(orjson.dumps(row, default=str))
+    except pa.ArrowException as error:
+        yield BadRow(f"is not Arrow: {error}", 1)
+
+
 def _text(file: Path, project: Project) -> Iterator[tuple[int, Any] | BadRow]:
     raw = file.read_bytes()
     try:
@@ -248,7 +269,15 @@ def _text(file: Path, project: Project) -> Iterator[tuple[int, Any] | BadRow]:
         yield BadRow("is not UTF-8", raw[: error.start].count(b"\n") + 1)
 
 
-_READERS = {"jsonl": _jsonl, "json": _json, "csv": _csv, "tsv": _tsv, "parquet": _parquet, "text": _text}
+_READERS = {
+    "jsonl": _jsonl,
+    "json": _json,
+    "csv": _csv,
+    "tsv": _tsv,
+    "parquet": _parquet,
+    "arrow": _arrow,
+    "text": _text,
+}
 
 
 @dataclass(frozen=True)

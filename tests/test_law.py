@@ -147,7 +147,21 @@ CURATED = Case(
         for n, row in enumerate(documents(900, each=2))
     ],
 )
-CASES = {"plain": PLAIN, "steps": STEPS, "fanned": FANNED, "curated": CURATED}
+JUDGED = Case(
+    recipe(
+        model=SERVER,
+        filters=[
+            "seen",
+            {"duplicate": {"max": 0.9, "words": 2}},
+            {"judge": {"min": 2, "votes": 2}},
+            {"words": {"min": 13}},
+        ],
+        target=80,
+    ),
+    documents(100),
+    unusable={"cut": 0.1, "invalid": 0.1, "blank": 0.1},
+)
+CASES = {"plain": PLAIN, "steps": STEPS, "fanned": FANNED, "curated": CURATED, "judged": JUDGED}
 ASKING = [name for name, case in CASES.items() if case.recipe["steps"]]
 
 
@@ -221,8 +235,10 @@ def test_the_same_bytes_one_at_a_time_and_512(places: Callable[[str], Place], na
     said = place.summary
     assert said["planned"] == said["kept"] + said["dropped"] + said["failed"] + said["pending"]
     assert min(said["kept"], said["dropped"]) > 10, said
-    assert (said["failed"] > 0) == (name in ("steps", "curated")), said
-    assert said["ended_by"] == {"steps": "target", "fanned": "output_tokens"}.get(name, "tasks")
+    assert (said["failed"] > 0) == (name in ("steps", "curated", "judged")), said
+    assert said["ended_by"] == {"steps": "target", "judged": "target", "fanned": "output_tokens"}.get(
+        name, "tasks"
+    )
 
     def at(count: int) -> None:
         directory = place.root / f"at-{count}"
@@ -364,8 +380,9 @@ class Life:
         ("steps", False, 6),
         ("fanned", False, 6),
         ("curated", False, 5),
+        ("judged", True, 4),
     ],
-)  # two runs each: 52 in all
+)  # two runs each: 60 in all
 def test_killed_at_random_moments_and_gone_on_with(
     places: Callable[[str], Place], name: str, faults: bool, kills: int
 ) -> None:

@@ -126,6 +126,9 @@ def try_out(
         for _, message, hint in [*check_params(found.definition, own), *unread]:
             raise UsageError(message, hint=hint or "--param NAME=VALUE")
         link = ChainFilter.of_recipe(found, FilterUse(**params), files=files)
+        if link.asks:
+            hint = "see what it makes of a few records with `synthgen preview RECIPE`"
+            raise UsageError(f"{name} asks a model, and a test asks none", hint=hint)
         try:
             given = examples(found.definition.help)
         except ValueError as error:

@@ -184,7 +184,9 @@ def show_summary(loaded: Loaded, result: RunResult) -> None:
     if result.outcome == "nothing to do":
         out("nothing to do: this run is finished, and nothing that it depends on has changed")
     left = result.planned - result.failed - result.pending
-    rows: list[tuple[str, ...]] = [("filter", "looks at", "bound", "dropped", "flagged", "of")]
+    redacts = any(link.action == "redact" for link in loaded.chain)
+    heads = ["filter", "looks at", "bound", "dropped", "flagged", *(["redacted"] if redacts else []), "of"]
+    rows: list[tuple[str, ...]] = [tuple(heads)]
     for link in loaded.chain:
         counts = result.filters.get(link.name, {"dropped": 0, "flagged": 0})
         rows.append(
@@ -194,6 +196,7 @@ def show_summary(loaded: Loaded, result: RunResult) -> None:
                 bound(link.min, link.max),
                 f"{counts['dropped']:,}",
                 f"{counts['flagged']:,}",
+                *([f"{counts.get('redacted', 0):,}"] if redacts else []),
                 f"{left:,}",
             )
         )

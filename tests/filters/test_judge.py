@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen import Measurement, Record
+from synthgen import Measurement, Record, load, run
 from synthgen.engines.base import Request
 from synthgen.filters.guard import guard
 from synthgen.filters.judge import FENCED, TURN_MARK, fenced, judge
 from synthgen.measure import EngineMeasure
+from synthgen.recurate import recurate
 from tests.support import FakeEngine, loaded, problems, project, read_jsonl, recipe, run_it
 
 RUBRIC = """
@@ -221,3 +222,29 @@ def test_a_guard_never_takes_another_answer_for_a_pass(said: str) -> None:
     assert isinstance(found, Measurement)
     word = said.lower().split(None, 1)[0].strip(".:,") if said.split() else ""
     assert found.value == {"safe": 0, "unsafe": 1}.get(word)
+
+
+@pytest.mark.llamacpp
+def test_a_real_model_gives_verdicts_that_can_be_read(tmp_path: Path, default_model: Path) -> None:
+    """Every one of them: the answer is decoded under the schema. And no request is asked twice."""
+    said = recipe(
+        model=str(default_model),
+        steps=None,
+        seeds={"row": {"path": "data/docs.jsonl"}},
+        record={"from": "row"},
+        filters=[{"judge": {"min": 1, "votes": 2}}],
+    )
+    chats = [
+        {"prompt": f"What is {n} and {n}?", "completion": f"It is {2 * n}. {INJECTED}"} for n in range(4)
+    ]
+    path = project(tmp_path, said, rows=chats)
+    result = run(load(path), tmp_path / "run")
+    assert (result.kept, result.failed) == (4, 0)
+    assert result.usage["requests"] == 8
+    for row in read_jsonl(result.dir / "dataset" / "provenance" / "train.jsonl"):
+        measured = row["measurements"]["judge"]
+        assert len(measured["detail"]["scores"]) == len(measured["detail"]["requests"]) == 2
+        assert all(score in (1, 2, 3, 4, 5) for score in measured["detail"]["scores"])
+    done = recurate(result.dir, ["judge.min=5"])
+    assert done.result.kept + done.result.dropped == 4
+    assert done.result.usage["requests"] == 0
