@@ -30,7 +30,7 @@ class ifd:
     Source: Superfiltering (Li et al., 2024), whose model was GPT-2 of 124M; here in the chat template of the
     model, with an empty instruction in place of none.
 
-    Weak at: speed: a core reads some 100 to 200 tokens a second, and reads each answer twice. Answers in
+    Weak at: speed: a core reads some 100 tokens a second, and it reads each answer twice. Answers in
     languages or of a kind that the model does not know. Stock answers (refusals, code that few words ask for)
     have about 1, and of short ones a good one may have 1.1. A copy of the instruction has next to nothing. It
     needs the extra `likelihood`, and 0.4 GB in each process that measures. Another kind of processor may give
