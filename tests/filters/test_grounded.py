@@ -100,6 +100,19 @@ def test_every_document_supports_itself_and_few_support_another() -> None:
     assert sum(found < BOUND for found in others) > 0.8 * len(others)  # neighbours are often of one module
 
 
+def test_in_a_long_source_what_is_said_together_has_to_be_together() -> None:
+    whole = "\n\n".join(DOCS[title] for title in sorted(DOCS))
+    assert value(whole, whole) == 1.0
+    supported = [value(whole, answer) for _, answer in SUPPORTED]
+    invented = [value(whole, answer) for _, answer in INVENTED]
+    assert min(supported) > 0.7
+    assert sum(found < BOUND for found in invented) >= len(invented) - 1
+    assert sum(invented) < sum(supported) / 2
+    apart = f"{FERRY} {DOCS['random.Random.lognormvariate']} {whole} Madeira exports bananas."
+    assert value(apart, "Madeira exports bananas.") == 1.0
+    assert value(apart, "The ferry exports Eleni Pappas.") < value(apart, "Eleni Pappas sailed the ferry.")
+
+
 def test_the_least_supported_sentence_is_named() -> None:
     answer = "The ferry leaves at 20:30. It was built in Hamburg by 300 workers. Children under twelve travel free."
     found = measured(FERRY, answer)
