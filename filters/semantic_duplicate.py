@@ -35,6 +35,7 @@ class semantic_duplicate:
     Parameters:
         model: `minilm`, which comes with the extra `embeddings` and needs no network; or the name or folder
             of a model for sentence-transformers (extra `sentence-transformers`), such as a multilingual one.
+            It is known by its name: what a name stands for must not change within a run.
 
     Source: all-MiniLM-L6-v2 with weights of 8 bits; a bound of 0.9 on the cosine as in SemHash and DEITA. Of
     25 pairs of paraphrases written to try it, 6 are above 0.9, 13 above 0.85 and 20 above 0.75; of 25 pairs
