@@ -138,6 +138,27 @@ class ChainFilter:
         return "fail" if self.definition.null == "fail" else "pass"
 
 
+def describe(link: ChainFilter) -> dict[str, Any]:
+    """What the journal and the lock say of a filter."""
+    files = {
+        parameter: [{"path": file.name, "sha256": file.sha256} for file in named]
+        for parameter, named in link.files.items()
+    }
+    return {
+        "name": link.name,
+        **({} if link.name == link.definition.name else {"filter": link.definition.name}),
+        "origin": link.origin,
+        "of": link.of,
+        "min": link.min,
+        "max": link.max,
+        "action": link.action,
+        "params": orjson.loads(orjson.dumps(link.params)),
+        **({"files": files} if files else {}),
+        **({"model": link.model or "default"} if link.asks else {}),
+        "code_sha256": link.definition.code_sha256(),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What one batch gave: for each record, results and features, each by the filter's name.

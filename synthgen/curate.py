@@ -6,19 +6,19 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol, cast
 
-import orjson
-
-from synthgen.chain import ChainFilter
+from synthgen.chain import ChainFilter, describe
 from synthgen.counting import Counts
 from synthgen.errors import RunError
 from synthgen.generate import Branch
 from synthgen.journal import RecordEntry
 from synthgen.measure import FilterFailed, Measurement, RunMeasure, as_measurement
 from synthgen.measuring import BATCH, Item, Memory, Stream
+from synthgen.provenance.merkle import Growing
+from synthgen.provenance.statement import leaf_of, tree_of
 from synthgen.questions import Questions
 from synthgen.recipe import Budget
 from synthgen.supervisor import Stopped
@@ -47,6 +47,9 @@ class Ledger(Memory, Protocol):
         self, version: int, state: str | None = None, *, original: bool = False
     ) -> Iterator[tuple[RecordEntry, bytes | None]]:
         """Every record of a version in task order, with the JSON of its contents."""
+
+    def leaves(self, version: int) -> Iterator[bytes | None]:
+        """The leaf hash of each record of a version, in order."""
 
     def add_content(self, content: bytes, body: bytes, measured: Mapping[str, Any]) -> None:
         """Store a record's contents with all that was measured of them."""
@@ -90,6 +93,7 @@ class Curation:
         self._compare = {link.name: cast(RunMeasure, link.make()) for link in chain if link.runs}
         self._asks = any(link.asks for link in chain)
         self._in_a_row: Counter[str] = Counter()
+        self.tree = Growing()
 
     @property
     def reached(self) -> bool:
@@ -110,6 +114,14 @@ class Curation:
     def fails_too_often(self) -> bool:
         """Whether more have failed than are tolerable."""
         return self._max_failures is not None and self.counts.failed > self._max_failures
+
+    def recall_ledger(self) -> None:
+        """Go on with the ledger of an earlier session."""
+        for leaf in self._journal.leaves(self._version):
+            if leaf is None:  # an earlier synthgen judged it, and stored none
+                self.tree = tree_of(self._journal.records(self._version))
+                break
+            self.tree.append(leaf)
 
     async def recall(self) -> None:
         """Tell the filters of the run of what an earlier session kept of this version."""
@@ -349,6 +361,9 @@ class Curation:
             error=error,
             original=item.original,
         )
+        leaf = leaf_of(entry, item.body)
+        entry = replace(entry, leaf=leaf)
+        self.tree.append(leaf)
         self._journal.add_record(self._version, entry)
         return Judged(entry, item.body)
 
@@ -362,24 +377,3 @@ def _heard(asking: asyncio.Task[Any]) -> None:
 def _none(link: ChainFilter) -> dict[str, int]:
     redacted = {"redacted": 0} if link.action == "redact" else {}
     return {"dropped": 0, "flagged": 0, **redacted}
-
-
-def describe(link: ChainFilter) -> dict[str, Any]:
-    """What the journal and the lock say of a filter."""
-    files = {
-        parameter: [{"path": file.name, "sha256": file.sha256} for file in named]
-        for parameter, named in link.files.items()
-    }
-    return {
-        "name": link.name,
-        **({} if link.name == link.definition.name else {"filter": link.definition.name}),
-        "origin": link.origin,
-        "of": link.of,
-        "min": link.min,
-        "max": link.max,
-        "action": link.action,
-        "params": orjson.loads(orjson.dumps(link.params)),
-        **({"files": files} if files else {}),
-        **({"model": link.model or "default"} if link.asks else {}),
-        "code_sha256": link.definition.code_sha256(),
-    }

@@ -17,10 +17,11 @@ from typing import Any
 
 from synthgen import __version__
 from synthgen.asking import Asker
+from synthgen.chain import describe
 from synthgen.counting import Counts
-from synthgen.curate import Curation, Judged, describe
+from synthgen.curate import Curation, Judged
 from synthgen.engines.base import Engine
-from synthgen.errors import RunError, UsageError
+from synthgen.errors import RunError, SynthgenError, UsageError
 from synthgen.export.card import Published
 from synthgen.export.dataset import write_failures, write_version
 from synthgen.export.durable import recover
@@ -280,6 +281,9 @@ class Driver:
                 max_failures=self._max_failures,
                 questions=Questions(loaded.chain, asker),
             )
+            if counts is not None:
+                curation.recall_ledger()
+                journal.checkpoint(version, curation.tree.size, curation.tree.root())
             generation = Generation(
                 loaded, asker, journal, start=curation.counts.judged, spent=curation.counts.spent
             )
@@ -293,9 +297,13 @@ class Driver:
             finally:
                 await asker.close()
                 self._kept_alive = _kept_alive(asker)
+        except SynthgenError:
+            with contextlib.suppress(RunError):
+                journal.checkpoint(version, curation.tree.size, curation.tree.root())
+            raise
         finally:
             measurer.close()
-        journal.flush()
+        journal.checkpoint(version, curation.tree.size, curation.tree.root())
         if stopped == "seconds":
             cut = {"by": "seconds", "after": curation.counts.judged}
             journal.cut_version(version, cut)

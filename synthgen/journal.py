@@ -65,7 +65,7 @@ CREATE TABLE filters (
     filter INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, description TEXT NOT NULL);
 CREATE TABLE contents (
     sha256 BLOB PRIMARY KEY, body BLOB NOT NULL, measured TEXT NOT NULL);
--- original: the contents before something was redacted, which no output has
+-- original: the contents before something was redacted, which no output has; leaf: its hash in the ledger
 -- progress: how far it is, changed in the transactions that records are stored in
 -- cut: where a budget that depends on the clock ended it; chain: its filters, with their bounds
 CREATE TABLE versions (
@@ -75,8 +75,12 @@ CREATE TABLE records (
     version INTEGER NOT NULL, task INTEGER NOT NULL, branch TEXT NOT NULL, id TEXT NOT NULL,
     content BLOB, state TEXT NOT NULL CHECK (state IN ('kept', 'dropped', 'failed')),
     dropped_by TEXT, verdicts TEXT NOT NULL, requests BLOB NOT NULL, sources TEXT NOT NULL, error TEXT,
-    original BLOB, PRIMARY KEY (version, task, branch)) WITHOUT ROWID;
+    original BLOB, leaf BLOB, PRIMARY KEY (version, task, branch)) WITHOUT ROWID;
 CREATE INDEX records_id ON records (id);
+-- the ledger's root when a session began to write to a version, stopped, or finished it
+CREATE TABLE checkpoints (
+    version INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, session INTEGER NOT NULL,
+    at TEXT NOT NULL);
 CREATE VIEW measurements AS
     SELECT lower(hex(contents.sha256)) AS content, filters.name AS filter,
            json_extract(item.value, '$[0]') AS value, json_extract(item.value, '$[1]') AS detail
@@ -92,7 +96,13 @@ ALTER TABLE versions ADD COLUMN progress TEXT;
 ALTER TABLE versions ADD COLUMN cut TEXT;
 ALTER TABLE versions ADD COLUMN chain TEXT;
 """,
-    2: "ALTER TABLE records ADD COLUMN original BLOB;",
+    2: """
+ALTER TABLE records ADD COLUMN original BLOB;
+ALTER TABLE records ADD COLUMN leaf BLOB;
+CREATE TABLE checkpoints (
+    version INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, session INTEGER NOT NULL,
+    at TEXT NOT NULL);
+""",
 }
 
 
@@ -111,6 +121,7 @@ class RecordEntry:
     sources: Sequence[Mapping[str, Any]]
     error: str | None
     original: bytes | None = None
+    leaf: bytes | None = None
 
 
 class Journal:
@@ -262,6 +273,7 @@ class Journal:
             orjson.dumps(entry.sources).decode(),
             entry.error,
             entry.original,
+            entry.leaf,
         )
         self._waiting.append((_RECORD, values))
 
@@ -340,7 +352,7 @@ class Journal:
         """
         query = (
             "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
-            "r.sources, r.error, r.original, c.body FROM records AS r LEFT JOIN contents AS c "
+            "r.sources, r.error, r.original, r.leaf, c.body FROM records AS r LEFT JOIN contents AS c "
             "ON c.sha256 = iif(?, coalesce(r.original, r.content), r.content) WHERE r.version = ?"
         )
         values: tuple[Any, ...] = (original, version)
@@ -362,9 +374,32 @@ class Journal:
                         sources=orjson.loads(sources),
                         error=error,
                         original=row[10],
+                        leaf=row[11],
                     ),
-                    row[11],
+                    row[12],
                 )
+
+    def leaves(self, version: int) -> Iterator[bytes | None]:
+        """The leaf hash of each record of a version, in order; None where an earlier synthgen judged it."""
+        with closing(_connect(self.path)) as reader:
+            query = "SELECT leaf FROM records WHERE version = ? ORDER BY task, branch"
+            for row in reader.execute(query, (version,)):
+                yield row[0]
+
+    def checkpoint(self, version: int, size: int, root: bytes) -> None:
+        """Note how far the ledger of a version is, and its root, unless that was noted before."""
+        self.flush()
+        with self._writing():
+            self._write.execute(
+                "INSERT INTO checkpoints (version, size, root, session, at) SELECT ?, ?, ?, ?, ? "
+                "WHERE NOT EXISTS (SELECT 1 FROM checkpoints WHERE version = ? AND size = ?)",
+                (version, size, root, self.session, _now(), version, size),
+            )
+
+    def checkpoints(self, version: int) -> list[tuple[int, bytes]]:
+        """Size and root of each checkpoint of a version."""
+        query = "SELECT size, root FROM checkpoints WHERE version = ? ORDER BY size"
+        return [(size, root) for size, root in self._read.execute(query, (version,))]
 
     def usage(self) -> dict[str, int]:
         """Tokens and requests of this session's answers."""
@@ -481,7 +516,7 @@ _CONTENT = (
 )
 _RECORD = (
     "INSERT INTO records (version, task, branch, id, content, state, dropped_by, verdicts, requests, "
-    "sources, error, original) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "sources, error, original, leaf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 

@@ -21,8 +21,9 @@ from typing import Any
 import orjson
 
 from synthgen.asking import Asker
+from synthgen.chain import describe
 from synthgen.counting import Counts
-from synthgen.curate import Curation, describe
+from synthgen.curate import Curation
 from synthgen.digests import sha256
 from synthgen.driver import RunResult, environment
 from synthgen.engines.base import Engine, request_timeout
@@ -34,6 +35,7 @@ from synthgen.journal import Journal, RecordEntry, open_journal
 from synthgen.loading import LoadedCuration, load_curation
 from synthgen.project import Project
 from synthgen.provenance.lock import lock_yaml, locked_recipe
+from synthgen.provenance.merkle import Growing
 from synthgen.questions import Questions
 from synthgen.recipe import Budget
 from synthgen.spending import Spent
@@ -68,6 +70,7 @@ class Recurated:
     result: RunResult
     version: int | None
     changes: Changes
+    tree: Growing
 
     def as_json(self) -> dict[str, Any]:
         """The object that `curate --json` prints: that of `run`, with who enters and who leaves."""
@@ -137,7 +140,7 @@ class Recuration:
         done = await self._judge(journal, base, judged, version, cancel)
         if done.result.outcome == "interrupted":
             return done
-        journal.flush()
+        journal.checkpoint(version, done.tree.size, done.tree.root())
         loaded = self._loaded
         models = {
             "" if name == "default" else name: each["id"] for name, each in self._said["models"].items()
@@ -210,7 +213,7 @@ class Recuration:
             pending = len(fed) + sum(1 for _ in records)
         journal.flush()
         usage = journal.usage() if asker is not None and isinstance(journal, Journal) else NOTHING_ASKED
-        return Recurated(self._result(counts, version, pending, usage), version, changes)
+        return Recurated(self._result(counts, version, pending, usage), version, changes, curation.tree)
 
     def _asker(self, journal: Journal) -> Asker:
         assert self._engines is not None
@@ -272,6 +275,10 @@ class Unwritten:
     ) -> Iterator[tuple[RecordEntry, bytes | None]]:
         """As the journal has them."""
         return self._journal.records(version, state, original=original)
+
+    def leaves(self, version: int) -> Iterator[bytes | None]:
+        """As the journal has them."""
+        return self._journal.leaves(version)
 
     def add_content(self, content: bytes, body: bytes, measured: Mapping[str, Any]) -> None:
         """Nothing."""

@@ -68,7 +68,7 @@ def _models_that_are_not(loaded: Loaded) -> list[str]:
 
 def describe_plan(loaded: Loaded) -> dict[str, Any]:
     """What the recipe would do: tasks, requests, tokens at most and about, first prompt, filters."""
-    from synthgen.curate import describe
+    from synthgen.chain import describe
     from synthgen.trial import trial
 
     recipe = loaded.recipe

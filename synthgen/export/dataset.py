@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from typing import Any
 import orjson
 
 from synthgen.chain import ChainFilter
+from synthgen.errors import RunError
 from synthgen.export.card import Published, card
 from synthgen.export.durable import publish, remove, staging, told, write_bytes
 from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
 from synthgen.journal import Journal, RecordEntry
 from synthgen.provenance.manifest import MANIFEST, manifest
+from synthgen.provenance.merkle import Growing, leaf_hash
+from synthgen.provenance.statement import statement
 
 ERRORS_SHOWN = 20
+LEDGER = "provenance/ledger.jsonl"
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,15 @@ def write_version(
 ) -> None:
     """Write all files of a version into `directory`, each complete or not at all. Raises RunError."""
     with staging(directory) as staged:
-        _write_rows(staged, about, journal, version)
+        written = _write_rows(staged, about, journal, version)
         write_bytes(staged / "dataset" / "README.md", card(about, summary).encode())
         write_bytes(staged / "dataset" / "provenance" / "recipe.lock.yaml", lock)
         write_bytes(staged / "recipe.lock.yaml", lock)
-        write_bytes(staged / "dataset" / MANIFEST, manifest(staged / "dataset"))
-        write_bytes(staged / MANIFEST, manifest(staged, leave_out=("dataset",)))
+        predicate: dict[str, Any] = {"ledger": written.ledger()}
+        rows = {name.removeprefix("dataset/"): count for name, count in written.rows.items()}
+        write_bytes(staged / "dataset" / MANIFEST, manifest(staged / "dataset", predicate, rows=rows))
+        outside = manifest(staged, predicate, rows=written.rows, leave_out=("dataset",))
+        write_bytes(staged / MANIFEST, outside)
         publish(staged, directory)
     if not summary["failed"]:
         with told(directory):
@@ -63,7 +71,28 @@ def write_failures(directory: Path, journal: Journal, version: int) -> None:
         publish(staged, directory)
 
 
-def _write_rows(staged: Path, about: Published, journal: Journal, version: int) -> None:
+@dataclass
+class _Written:
+    """What was written: the ledger so far, and how many rows each file has."""
+
+    tree: Growing = field(default_factory=Growing)
+    rows: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=lambda: Counter(kept=0, dropped=0, failed=0))
+
+    def ledger(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "file": LEDGER,
+            "hash": "rfc9162-sha256",
+            "size": self.tree.size,
+            "root": self.tree.root().hex(),
+            **self.states,
+        }
+
+
+def _write_rows(staged: Path, about: Published, journal: Journal, version: int) -> _Written:
+    """Raises RunError where a record is not what was judged."""
+    written = _Written()
     output = about.recipe.output
     data = staged / "dataset"
     splits = Splits(output.split)
@@ -82,9 +111,20 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
             split: stack.enter_context(JsonlWriter(data / "provenance" / f"{split}.jsonl"))
             for split in output.split
         }
+        ledger = stack.enter_context(JsonlWriter(data / LEDGER))
         dropped = stack.enter_context(JsonlWriter(staged / "dropped.jsonl"))
         failed: JsonlWriter | None = None
         for entry, body in journal.records(version):
+            said = statement(entry, body)
+            leaf = leaf_hash(said)
+            if entry.leaf not in (leaf, None):
+                raise RunError(
+                    f"the record {entry.id} in {journal.path} is not what was judged: somebody changed it",
+                    hint="restore run.sqlite from a copy, or run the recipe in another directory",
+                )
+            written.tree.append(leaf)
+            written.states[entry.state] += 1
+            ledger.write({"id": entry.id, "state": entry.state, "leaf": leaf.hex()})
             if entry.state == "failed":
                 if failed is None:
                     failed = stack.enter_context(JsonlWriter(staged / "failed.jsonl"))
@@ -98,7 +138,12 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
             split = splits.of(entry.id)
             for writer in writers[split]:
                 writer.write(row)
-            provenance[split].write(_provenance_row(entry))
+            provenance[split].line(said)
+    closed = [ledger, dropped, *([failed] if failed else []), *provenance.values()]
+    for writer in (*closed, *(each for of_split in writers.values() for each in of_split)):
+        for path, count in writer.counts.items():
+            written.rows[path.relative_to(staged).as_posix()] = count
+    return written
 
 
 def _dropped_row(
@@ -127,17 +172,6 @@ def _failed_row(entry: RecordEntry, journal: Journal) -> dict[str, Any]:
         "errors": errors[-ERRORS_SHOWN:],
         "requests": [key.hex() for key in entry.requests],
         "sources": entry.sources,
-    }
-
-
-def _provenance_row(entry: RecordEntry) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "content_sha256": entry.content.hex() if entry.content else None,
-        "sources": entry.sources,
-        "requests": [key.hex() for key in entry.requests],
-        "measurements": entry.verdicts,
-        "synthetic": bool(entry.requests),
     }
 
 

@@ -16,7 +16,9 @@ ROWS_A_GROUP = 5_000
 
 
 class RowWriter(Protocol):
-    """Takes rows one after the other and leaves complete files."""
+    """Takes rows one after the other and leaves complete files, whose rows `counts` has when it is closed."""
+
+    counts: dict[Path, int]
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
@@ -29,11 +31,18 @@ class JsonlWriter:
     """One row a line, UTF-8, keys in the order of the row."""
 
     def __init__(self, path: Path) -> None:
+        self.counts = {path: 0}
+        self._path = path
         self._file = create(path)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
-        self._file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        self.line(orjson.dumps(row))
+
+    def line(self, row: bytes) -> None:
+        """Add a row that is JSON already."""
+        self._file.write(row + b"\n")
+        self.counts[self._path] += 1
 
     def close(self) -> None:
         """Complete the file."""
@@ -61,6 +70,8 @@ class ParquetWriter:
         self._split = split
         self._group: list[Mapping[str, Any]] = []
         self._shards: list[Path] = []
+        self._in_shards: list[int] = []
+        self.counts: dict[Path, int] = {}
         self._in_shard = 0
         self._file: BinaryIO | None = None
         self._writer: Any = None
@@ -93,6 +104,7 @@ class ParquetWriter:
         with self._file:
             self._writer.close()
         self._file = self._writer = None
+        self._in_shards.append(self._in_shard)
         self._in_shard = 0
 
     def close(self) -> None:
@@ -104,3 +116,4 @@ class ParquetWriter:
         for number, path in enumerate(self._shards):
             name = f"{self._split}-{number:05d}-of-{len(self._shards):05d}.parquet"
             rename(path, self._folder / name)
+            self.counts[self._folder / name] = self._in_shards[number]

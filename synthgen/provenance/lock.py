@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from synthgen import __version__
-from synthgen.curate import describe
+from synthgen.chain import describe
 from synthgen.digests import sha256
 from synthgen.engines.base import ModelIdentity
 from synthgen.loading import Loaded

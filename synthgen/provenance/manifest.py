@@ -1,49 +1,66 @@
-"""The manifest: an in-toto statement (v1) over every file beneath a folder, not signed yet."""
+"""The manifest: an in-toto statement (v1) over every file beneath a folder, in a DSSE envelope."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 STATEMENT = "https://in-toto.io/Statement/v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PREDICATE = "urn:synthgen:manifest:v1"
 MANIFEST = "manifest.json"
 
 
-def manifest(folder: Path, leave_out: Sequence[str] = ()) -> bytes:
-    """Digests and sizes of every file beneath `folder` but itself, sorted by path, some folders left out."""
+def manifest(
+    folder: Path,
+    predicate: Mapping[str, Any],
+    *,
+    rows: Mapping[str, int] | None = None,
+    leave_out: Sequence[str] = (),
+) -> bytes:
+    """The envelope, not signed yet, over every file beneath `folder` but itself, some folders left out.
+
+    Each has its digest and its size, and where `rows` knows of it its count of rows.
+    """
     subjects = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and name != Path(MANIFEST) and name.parts[0] not in leave_out:
             with path.open("rb") as handle:
                 digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            annotations = {"bytes": path.stat().st_size}
+            if rows is not None and name.as_posix() in rows:
+                annotations["rows"] = rows[name.as_posix()]
             subjects.append(
-                {
-                    "name": name.as_posix(),
-                    "digest": {"sha256": digest},
-                    "annotations": {"bytes": path.stat().st_size},
-                }
+                {"name": name.as_posix(), "digest": {"sha256": digest}, "annotations": annotations}
             )
     statement = {
         "_type": STATEMENT,
         "subject": subjects,
         "predicateType": PREDICATE,
-        "predicate": {"signed": False},
+        "predicate": dict(predicate),
     }
-    return orjson.dumps(statement, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    payload = base64.b64encode(orjson.dumps(statement)).decode()
+    envelope = {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": []}
+    return orjson.dumps(envelope, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def statement_in(envelope: bytes) -> Any:
+    """The statement in an envelope. Raises ValueError, LookupError or TypeError where it is none."""
+    return orjson.loads(base64.b64decode(orjson.loads(envelope)["payload"], validate=True))
 
 
 def files_present(folder: Path) -> bool:
     """Whether every file that `folder/manifest.json` names is there with its size; digests are for audits."""
     try:
-        statement = orjson.loads((folder / MANIFEST).read_bytes())
         return all(
             (folder / subject["name"]).stat().st_size == subject["annotations"]["bytes"]
-            for subject in statement["subject"]
+            for subject in statement_in((folder / MANIFEST).read_bytes())["subject"]
         )
     except (OSError, ValueError, LookupError, TypeError):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -72,7 +73,8 @@ def test_what_is_there(tmp_path: Path) -> None:
     assert [path.relative_to(data).as_posix() for path in dataset_files(result.dir)] == sorted([
         "README.md", "manifest.json", "train.jsonl", "test.jsonl", "extra.jsonl",
         *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "test", "extra")),
-        *(f"provenance/{name}" for name in ("recipe.lock.yaml", "train.jsonl", "test.jsonl", "extra.jsonl")),
+        *(f"provenance/{name}.jsonl" for name in ("ledger", "train", "test", "extra")),
+        "provenance/recipe.lock.yaml",
     ])  # fmt: skip
     top = {path.name for path in result.dir.iterdir()}
     assert top - {"run.sqlite-wal", "run.sqlite-shm"} == {
@@ -156,7 +158,9 @@ def test_provenance_joins_by_id(tmp_path: Path) -> None:
 
 
 def check_manifest(manifest: Path, folder: Path, leave_out: tuple[str, ...] = ()) -> None:
-    statement = json.loads(manifest.read_bytes())
+    envelope = json.loads(manifest.read_bytes())
+    assert (envelope["payloadType"], envelope["signatures"]) == ("application/vnd.in-toto+json", [])
+    statement = json.loads(base64.b64decode(envelope["payload"]))
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     named = {item["name"]: item for item in statement["subject"]}
     there = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RunError
 from synthgen.export import durable
 from synthgen.loading import Loaded
+from synthgen.provenance.manifest import statement_in
 from synthgen.workers import InProcess
 from tests.support import FakeEngine, answer_of, loaded, recipe, run_it, tree
 
@@ -121,7 +121,7 @@ class Case:
             if not name.startswith((".", "dataset/")):
                 assert data in (self.before.get(name), self.after.get(name)), (moment, name)
         if dataset:
-            statement = json.loads(dataset["dataset/manifest.json"])
+            statement = statement_in(dataset["dataset/manifest.json"])
             named = {f"dataset/{item['name']}": item["digest"]["sha256"] for item in statement["subject"]}
             assert named == {
                 name: hashlib.sha256(data).hexdigest() for name, data in dataset.items()

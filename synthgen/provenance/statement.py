@@ -1,0 +1,56 @@
+"""What is stated of a record, whatever its fate: one line of JSON, whose hash is its leaf in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from synthgen.journal import RecordEntry
+from synthgen.provenance.merkle import Growing, leaf_hash
+
+SALT = b"synthgen record\0"
+SALT_BYTES = 16
+
+
+def row_bytes(id: str, body: bytes) -> bytes:
+    """A record's row as the dataset's JSON Lines have it, without the line's end."""
+    return orjson.dumps({"id": id, **orjson.loads(body)["row"]})
+
+
+def statement(entry: RecordEntry, body: bytes | None) -> bytes:
+    """The line. Equal records give equal lines; nothing in it holds times, tries or sessions.
+
+    The salt depends on all of the record's contents, its seeds among them, and stands in no other place: who
+    has neither the contents nor this line learns nothing from the leaf, however little the row may hold.
+    """
+    said: dict[str, Any] = {
+        "id": entry.id,
+        "task": entry.task,
+        "branch": entry.branch,
+        "state": entry.state,
+        "dropped_by": entry.dropped_by,
+        "content_sha256": entry.content.hex() if entry.content else None,
+        "row_sha256": None if body is None else hashlib.sha256(row_bytes(entry.id, body)).hexdigest(),
+        "sources": entry.sources,
+        "requests": [key.hex() for key in entry.requests],
+        "measurements": entry.verdicts,
+        "synthetic": bool(entry.requests),
+        "salt": hashlib.sha256(SALT + (body or b"")).hexdigest()[: 2 * SALT_BYTES],
+    }
+    return orjson.dumps(said)
+
+
+def leaf_of(entry: RecordEntry, body: bytes | None) -> bytes:
+    """The record's leaf hash (RFC 6962: 0x00 before the data)."""
+    return leaf_hash(statement(entry, body))
+
+
+def tree_of(records: Iterable[tuple[RecordEntry, bytes | None]]) -> Growing:
+    """The tree of records in order, their leaves computed anew."""
+    tree = Growing()
+    for entry, body in records:
+        tree.append(leaf_of(entry, body))
+    return tree
