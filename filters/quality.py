@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Literal, get_args
 
 from synthgen import Measurement, Record, filter
+from synthgen.filters._diversity import diversity
+from synthgen.filters._repetition import repetition
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-GRAM = 16  # characters that have to be the same for two places to count as a repeat
-LONG = 2 * GRAM  # characters that a repeat has to run on for; shorter ones are phrases
+Measure = Literal["loops", "repeats", "finished", "fences", "marks", "leak", "voice", "letters", "diversity"]
+DEFAULT = get_args(Measure)[:-1]  # all but diversity
 ECHO_WORDS = 15  # words of an instruction that are no title or restated question
 SECRET_WORDS = 8  # words of a system message that are no coincidence
 
@@ -26,14 +25,7 @@ INLINE = re.compile(r"(?<!`)(`++)[^`]+\1")
 QUOTED = re.compile(
     r'["“«>](?:(?<=")[^"\n]{1,300}"|(?<=“)[^“”\n]{1,300}”|(?<=«)[^«»\n]{1,300}»|(?<=^>).*$)', re.M
 )
-# A run of four and more of these signs and spaces, from its first sign on.
-RULE = re.compile(
-    r"[SIGN](?:(?=[SIGN\s]{3})|(?<=\s.)(?=[SIGN\s]{2})|(?<=\s\s.)(?=[SIGN\s])|(?<=\s\s\s.))[SIGN\s]*".replace(
-        "SIGN", r"-=_*#~.│─|+:\\"
-    )
-)
 ROW = re.compile(r"^[ \t]*\|.*$", re.M)
-MARKER = re.compile(r"\n[ \t]*(?:\d{1,9}[.)]|[-*+•])[ \t]+")
 
 TEMPLATE_MARKS = re.compile(
     r"<\|[A-Za-z0-9_]{2,40}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?think>|<(?:bos|eos|pad|unk)>"
@@ -73,7 +65,7 @@ DANGLING = re.compile(
 
 @filter(min=0.5)
 class quality:
-    """How well formed the text is, from 0 to 1: the worst of these, which the detail names and gives.
+    """How well formed the text is, from 0 to 1: the worst of its measures, which the detail names and gives.
 
     - loops: 1 less twice the share that says for the third time or more what it has just said (a refrain of
       32 characters is forgiven).
@@ -85,40 +77,66 @@ class quality:
     - leak: 0.2 where it repeats its instruction before it answers, or a sentence of the system message.
     - voice: 0.3 where it speaks of itself as a language model.
     - letters: 1 less twenty times the share of broken characters; 0.2 for punctuation alone.
+    - diversity: the share of words that are new among the last 50, on average over the text, without its code
+      and tables (1 below 50 words). Only where it is asked for.
 
     An empty text has 0. One word, a list, a table, a poem or code is as good as an essay: nothing here asks
     for a length, for sentences or for common words. Marks and voice are not looked for in code or quotations.
 
-    Parameters: none.
+    Parameters:
+        measures: which of them count; all but diversity without it. To bound one by itself, use the filter
+            again under another name: `repeats: {filter: quality, measures: [repeats], min: 0.7}`.
 
-    Source: the repetition and form rules of Gopher and C4, which are for web pages, made over for answers.
+    Source: the repetition and form rules of Gopher and C4, which are for web pages, made over for answers;
+    for diversity the moving-average type-token ratio (Covington and McFall, 2010).
 
     Weak at: what is said. A well-formed text may be false, empty or off the point. Templates that an answer
     shows outside of code count as leftovers. Whether a text without a full stop is finished is a guess: of
-    answers cut at random seven in ten are found, in languages other than English fewer.
+    answers cut at random seven in ten are found, in languages other than English fewer. Diversity is low
+    (below 0.5 for one answer in 200) in sums, timetables, lyrics and code that is not marked as such, which
+    is why it does not count by default: bound it where stories or essays are wanted (most have 0.65 to 0.85).
     """
+
+    def __init__(self, *, measures: list[Measure] | None = None) -> None:
+        if unknown := sorted(set(measures or ()) - set(get_args(Measure))):
+            raise ValueError(f"there is no measure {unknown[0]!r}: {', '.join(get_args(Measure))}")
+        if measures is not None and not measures:
+            raise ValueError("`measures` names none")
+        wanted = DEFAULT if measures is None else measures
+        self._wanted: list[Measure] = [name for name in get_args(Measure) if name in wanted]
 
     def measure(self, record: Record) -> Measurement:
         """The worst of the measures, with each of them."""
-        text = record.text
-        if not text.strip():
+        if not record.text.strip():
             return Measurement(0.0, {"worst": "empty"})
-        prose = CODE_BLOCK.sub(" ", text) if _fenced(text) else text
+        found = _measures(record, self._wanted)
+        worst = min(self._wanted, key=lambda name: found[name])
+        detail: dict[str, float] = {name: round(found[name], 4) for name in self._wanted}
+        return Measurement(found[worst], {"worst": worst if found[worst] < 1 else None, **detail})
+
+
+def _measures(record: Record, wanted: Collection[Measure]) -> dict[Measure, float]:
+    """Those wanted, and any that cost nothing besides."""
+    text = record.text
+    prose = CODE_BLOCK.sub(" ", text) if _fenced(text) else text
+    plain = ROW.sub("", prose) if "|" in prose else prose
+    found: dict[Measure, float] = {}
+    if "loops" in wanted or "repeats" in wanted:
+        found["loops"], found["repeats"] = repetition(text, plain)
+    if "finished" in wanted:
+        found["finished"] = finished(text)
+    if "fences" in wanted:
+        found["fences"] = fences(text)
+    if "marks" in wanted or "voice" in wanted:
         said = _said(prose)
-        loops, repeats = repetition(text, ROW.sub("", prose) if "|" in prose else prose)
-        measures = {
-            "loops": loops,
-            "repeats": repeats,
-            "finished": finished(text),
-            "fences": fences(text),
-            "marks": marks(said),
-            "leak": leak(record),
-            "voice": voice(said),
-            "letters": letters(text),
-        }
-        worst = min(measures, key=lambda name: measures[name])
-        detail = {name: round(value, 4) for name, value in measures.items()}
-        return Measurement(measures[worst], {"worst": worst if measures[worst] < 1 else None, **detail})
+        found["marks"], found["voice"] = marks(said), voice(said)
+    if "leak" in wanted:
+        found["leak"] = leak(record)
+    if "letters" in wanted:
+        found["letters"] = letters(text)
+    if "diversity" in wanted:
+        found["diversity"] = diversity(plain)
+    return found
 
 
 def _fenced(text: str) -> bool:
@@ -132,73 +150,6 @@ def _said(prose: str) -> str:
     if any(mark in prose for mark in ('"', "“", "«", ">")):
         prose = QUOTED.sub(" ", prose)
     return prose
-
-
-def repetition(text: str, prose: str) -> tuple[float, float]:
-    """The measures of loops and of repeats. Tables and code repeat themselves by nature, and count half."""
-    length, looped, repeated = _repeated(text)
-    if not length:
-        return 1.0, 1.0
-    in_prose = repeated if len(prose) == len(text) else min(repeated, _repeated(prose)[2])
-    share = (in_prose + (repeated - in_prose) / 2) / length
-    refrain = max(0, looped - LONG)
-    return max(0.0, 1 - 2 * refrain / length), max(0.0, 1 - share)
-
-
-def _repeated(text: str) -> tuple[int, int, int]:
-    """Characters of the text, how many of them are in loops, and how many in repeats, whatever the script."""
-    import numpy as np
-
-    plain = " ".join(RULE.sub(" ", MARKER.sub("\n", f"\n{text}")[1:]).split())
-    if len(plain) < LONG:
-        return len(plain), 0, 0
-    grams = _grams(plain)
-    # Sorted by gram and then by place, which is in the lowest bits.
-    bits = np.uint64(len(grams).bit_length())
-    grams <<= bits
-    grams |= np.arange(len(grams), dtype=np.uint64)
-    grams.sort()
-    same = np.flatnonzero((grams[1:] ^ grams[:-1]) >> bits == 0)
-    if not len(same):
-        return len(plain), 0, 0
-    places = (grams & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
-    again = places[same + 1]
-    distances = again - places[same]
-    if len(again) <= LONG - GRAM and distances.min() >= GRAM:  # neither long enough nor near enough to count
-        return len(plain), 0, 0
-    # How far back each gram was last seen, 0 if never. The first never was, and one that never was ends it.
-    back = np.zeros(len(grams) + 1, np.int64)
-    back[again] = distances
-
-    seen = back > 0
-    edges = np.flatnonzero(seen[1:] != seen[:-1])
-    lengths = edges[1::2] - edges[::2] + GRAM - 1
-    repeated = int(lengths[lengths >= LONG].sum())
-
-    steps = np.flatnonzero(back[1:] != back[:-1]) + 1
-    period = back[steps[:-1]]
-    reach = steps[1:] - steps[:-1] + GRAM - 1
-    loop = (period > 0) & (reach >= 2 * period)
-    return len(plain), min(len(plain), int((reach - period)[loop].sum())), min(len(plain), repeated)
-
-
-def _grams(plain: str) -> NDArray[np.uint64]:
-    """A hash of the 16 characters from each place on."""
-    import numpy as np
-
-    if plain.isascii():
-        size, data = 1, plain.encode()
-    else:
-        size, data = 4, plain.encode("utf-32-le", errors="surrogatepass")
-    width = 8 // size  # as many characters as a number holds: 8 or 2
-    grams = np.ndarray(len(plain) - width + 1, "<u8", data, strides=size)
-    while width < GRAM:  # hashes of 4, 8, 16 characters
-        grams = (grams[:-width] * np.uint64(0x9E3779B97F4A7C15)) ^ (
-            grams[width:] * np.uint64(0xC2B2AE3D27D4EB4F)
-        )
-        grams ^= grams >> np.uint64(29)
-        width *= 2
-    return grams
 
 
 def marks(said: str) -> float:

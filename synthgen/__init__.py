@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synthgen.api import load as load
     from synthgen.api import run as run
+    from synthgen.measure import FieldName as FieldName
     from synthgen.measure import InputFile as InputFile
     from synthgen.measure import Measurement as Measurement
     from synthgen.measure import PromptFile as PromptFile
     from synthgen.measure import Question as Question
     from synthgen.measure import abstain as abstain
     from synthgen.measure import filter as filter
+    from synthgen.models import default_model as default_model
     from synthgen.prompt_files import read_prompt as read_prompt
     from synthgen.reading import read_records as read_records
     from synthgen.record import Record as Record
@@ -21,24 +23,28 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "filter": "synthgen.measure",
+    "FieldName": "synthgen.measure",
     "InputFile": "synthgen.measure",
     "Measurement": "synthgen.measure",
     "PromptFile": "synthgen.measure",
     "Question": "synthgen.measure",
     "abstain": "synthgen.measure",
     "Record": "synthgen.record",
+    "default_model": "synthgen.models",
     "read_prompt": "synthgen.prompt_files",
     "read_records": "synthgen.reading",
     "load": "synthgen.api",
     "run": "synthgen.api",
 }
 __all__ = [
+    "FieldName",
     "InputFile",
     "Measurement",
     "PromptFile",
     "Question",
     "Record",
     "abstain",
+    "default_model",
     "filter",
     "load",
     "read_prompt",

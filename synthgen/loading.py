@@ -604,12 +604,7 @@ class _Loader:
                 self._wrong((*loc, "action"), f"filter {name} can take nothing out, so it cannot redact")
             if link.asks:
                 self._check_asking(loc, link)
-            if link.of not in PARTS and link.of not in fields:
-                self._wrong(
-                    (*loc, "of"),
-                    f"there is no field {link.of!r} to measure",
-                    did_you_mean(link.of, {*fields, *PARTS}),
-                )
+            self._check_fields(loc, link, fields)
             if link.min is None and link.max is None:
                 self._wrong(loc, f"filter {name} has no bound; give it `min:` or `max:`")
             elif link.min is not None and link.max is not None and link.min > link.max:
@@ -618,6 +613,19 @@ class _Loader:
                 )
             chain.append(link)
         return chain
+
+    def _check_fields(self, loc: Sequence[str | int], link: ChainFilter, fields: set[str]) -> None:
+        """What a filter looks at is there."""
+        if link.of not in PARTS and link.of not in fields:
+            hint = did_you_mean(link.of, {*fields, *PARTS})
+            self._wrong((*loc, "of"), f"there is no field {link.of!r} to measure", hint)
+        for key in link.definition.field_parameters:
+            value = link.params.get(key)
+            for name in value if isinstance(value, list) else [value]:
+                known = name in PARTS or name in fields or str(name).split(".")[0] in fields
+                if isinstance(name, str) and not known:
+                    hint = did_you_mean(name, {*fields, *PARTS})
+                    self._wrong((*loc, key), f"there is no field {name!r}", hint)
 
     def _check_parameters(self, loc: Sequence[str | int], link: ChainFilter) -> None:
         """What a filter itself says of its parameters."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,12 @@ The filter is given absolute paths. What is in the files is part of what its mea
 
 PromptFile = NewType("PromptFile", Path)
 """The type of a parameter that names a prompt, as a step does. The filter is given the file's path."""
+
+FieldName = NewType("FieldName", str)
+"""The type of a parameter that names a field of the record, or, as `list[FieldName]`, several.
+
+A recipe may name a part of a field too: `row.context`. A field that does not exist is an error of the recipe.
+"""
 
 GIVEN = ("min", "max", "of")  # what a filter is given of its use if its code asks for it by name
 Kind = Literal["record", "engine", "run"]
@@ -129,14 +136,26 @@ class FilterDefinition:
         ]
 
     @property
+    def field_parameters(self) -> list[str]:
+        """The parameters that name fields."""
+        return [
+            name
+            for name, parameter in self.parameters.items()
+            if re.search(r"\bFieldName\b", str(parameter.annotation))
+        ]
+
+    @property
     def redacts(self) -> bool:
         """Whether it can take out what it finds."""
         return hasattr(self.target, "redact")
 
     def code_sha256(self) -> str:
-        """Digest of the file that the filter is in: a change to it means measuring again."""
+        """Digest of the file that the filter is in: a change to it means measuring again.
+
+        The same goes for a change to shipped filter files that it imports.
+        """
         if self.file is not None:
-            return hashlib.sha256(self.file.read_bytes()).hexdigest()
+            return _with_imports(self.file, frozenset())
         return hashlib.sha256(inspect.getsource(self.target).encode()).hexdigest()
 
     def make(
@@ -163,6 +182,19 @@ class FilterDefinition:
         if hasattr(instance, "measure_batch"):
             return RecordMeasure(self.name, instance.measure_batch, {}, batch=True, redactor=redact)
         return RecordMeasure(self.name, instance.measure, {}, batch=False, redactor=redact)
+
+
+_IMPORT = re.compile(rb"^ *(?:from|import) synthgen\.filters\.(\w+)", re.MULTILINE)
+
+
+def _with_imports(file: Path, seen: frozenset[Path]) -> str:
+    source = file.read_bytes()
+    digest = hashlib.sha256(source)
+    for name in sorted(set(_IMPORT.findall(source))):
+        path = Path(__file__).parent / "filters" / f"{name.decode()}.py"
+        if path not in seen and path.is_file():
+            digest.update(_with_imports(path, seen | {path}).encode())
+    return digest.hexdigest()
 
 
 class FilterFailed(Exception):

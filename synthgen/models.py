@@ -151,6 +151,16 @@ def pull(alias: str, *, notify: Notify | None = None) -> ModelFiles:
     return ModelFiles(path, "gguf", alias, known.version, f"sha256:{known.sha256}")
 
 
+def default_model() -> Path:
+    """The GGUF file of the model that needs no server, smollm2-135m, fetched where it is not in the cache.
+
+    Raises EngineUnreachable where it cannot be fetched.
+    """
+    path = pull("smollm2-135m").path
+    assert path is not None
+    return path
+
+
 def _alias_path(alias: str) -> Path:
     return cache_dir() / "models" / alias / Path(ALIASES[alias].member).name
 

@@ -13,8 +13,8 @@ import synthgen
 
 def test_exported_names() -> None:
     assert synthgen.__all__ == [
-        "InputFile", "Measurement", "PromptFile", "Question", "Record", "abstain", "filter", "load",
-        "read_prompt", "read_records", "run",
+        "FieldName", "InputFile", "Measurement", "PromptFile", "Question", "Record", "abstain",
+        "default_model", "filter", "load", "read_prompt", "read_records", "run",
     ]  # fmt: skip
     for name in synthgen.__all__:
         assert callable(getattr(synthgen, name))

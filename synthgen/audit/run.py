@@ -178,7 +178,7 @@ def _check_dropped(directory: Path, findings: Findings) -> None:
                 findings.add("is not where the ledger has it", DROPPED, str(entry.get("id"))[:80])
                 return
     for more in dropped:
-        findings.add("was added: the ledger has no such record", DROPPED, str(said.get("id"))[:80])
+        findings.add("was added: the ledger has no such record", DROPPED, str(more.get("id"))[:80])
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:

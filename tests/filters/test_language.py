@@ -18,6 +18,7 @@ from synthgen.filters.language import (
     PIECE,
     PIECES,
     _fasttext,
+    _lingua,
     _sample,
     _without_noise,
     language,
@@ -201,6 +202,39 @@ def test_langdetect_answers_the_same_every_time_and_leaves_others_alone() -> Non
     assert value(SENTENCES["de"], "de", detector="langdetect") > 0.9
     assert value(SENTENCES["de"], "en", detector="langdetect") < BOUND
     assert value(SENTENCES["zh"], "zh", detector="langdetect") > 0.9
+
+
+def test_lingua_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lingua", None)
+    _lingua.cache_clear()
+    with pytest.raises(ValueError, match=r"pip install 'synthgen-data\[lingua\]'"):
+        measured("text", "en", detector="lingua")
+
+
+@pytest.mark.slow
+def test_lingua_knows_shorter_texts_and_answers_the_same_in_every_process() -> None:
+    pytest.importorskip("lingua")
+    short = "Wie spät ist es, lieber Nachbar und Freund?"
+    assert measured(short, "de").value is None
+    assert value(short, "de", detector="lingua") > 0.7 > BOUND > value(short, "nl", detector="lingua")
+    for code in ("en", "zh", "ja", "ru", "ar", "hi", "el"):
+        assert value(SENTENCES[code], code, detector="lingua") > 0.6
+        assert value(SENTENCES[code], "de", detector="lingua") < BOUND
+    assert measured("\0\ud800 " * 20 + SENTENCES["de"], "de", detector="lingua").value is not None
+    with pytest.raises(ValueError, match="lingua does not know jbo"):
+        language.make({"is": "jbo", "detector": "lingua"})
+    code = """
+from synthgen import Record
+from synthgen.filters.language import language
+from tests.filters.test_language import SENTENCES
+
+texts = [text[:length] for text in SENTENCES.values() for length in (40, 60, 80)]
+made = language.make({"is": ["de", "en", "fr", "ru"], "detector": "lingua"})
+print([found.value for found in made.measure([Record("", {}, {}, text) for text in texts])])
+"""
+    root = Path(__file__).parents[2]
+    said = {subprocess.check_output([sys.executable, "-c", code], cwd=root) for _ in range(2)}
+    assert len(said) == 1
 
 
 @settings(deadline=None)

