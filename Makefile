@@ -52,6 +52,7 @@ bench: .venv/installed-dev
 
 bench-peers: .venv/installed-dev
 	$(BIN)/python benchmarks/bench_server.py --peers
+	$(BIN)/python benchmarks/bench_duplicates.py --peers
 
 # What follows is for those who change dependencies or the recipe language.
 lock: .venv/installed-dev

@@ -2,171 +2,172 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthgen import Measurement, Record, filter
+from synthgen import InputFile, Measurement, Record, filter, read_records
+from synthgen.filters._near import HEAD, HIGH, LOW, SIGNATURE, Announced, Kept, digest
+from synthgen.filters._shingles import PERMUTATIONS, run_hashes, signatures, word_hashes
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-# 140 splits into 20 bands of 7, which find 99.1 % of the pairs at 0.8, the usual bound.
-PERMUTATIONS = 140
-FOUND_AT_BOUND = 0.99
-DIGEST_BYTES = 16
-SIGNATURE_END = DIGEST_BYTES + 4 * PERMUTATIONS
-GROUP = 128  # texts hashed at once: few enough that their arrays stay in the processor's cache
-MANY = 64  # candidates beyond which only those with the most similar signatures are compared exactly
-
-# Each sign of a script without spaces is a unit of its own, as a word is elsewhere: Thai, Lao, Tibetan,
-# Burmese, Khmer, kana, bopomofo, Han.
-UNSPACED = re.compile(
-    "[\u0e01-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u109f\u1780-\u17d3\u2e80-\u2fdf\u3005-\u3007"
-    "\u3041-\u30ff\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0003fffd]"
-)
+FOUND_AT_BOUND = 0.99  # 140 permutations split into 20 bands of 7, which find 99.1 % of the pairs at 0.8
+LONGEST_RUN = 5
+GROUP = 256  # texts hashed at once: few enough that their arrays stay in the processor's cache
+GROUP_CHARACTERS = 1 << 20  # of these texts: enough that only very long ones make smaller groups
+LONGEST = 100  # words of a run that make sense
 
 
 @filter(max=0.8, kind="run")
 class duplicate:
     """How similar the text is to the most similar one that was kept before it, from 0 to 1.
 
-    1 is the same text, but for case, spacing and compatible characters. Else it is the share of runs of five
+    1 is the same text, but for case, spacing and compatible characters. Else it is the share of runs of
     words that the two texts have in common (Jaccard), computed exactly for every pair that may be similar.
-    The detail has the id of the other record. `of: instruction` compares questions, `of: all` conversations.
+    A run has five words; in texts of fewer than 50 a tenth of them, at least one, so that one changed word
+    costs 0.2 at most from ten words on. The detail has the id of the other record. `of: instruction`
+    compares questions, `of: both` question and answer together, `of: all` conversations.
 
     Parameters:
-        words: how many words a run has. Fewer suit short texts such as instructions: one changed word out of
-            ten alters most runs of five. Texts of fewer words are one run. In scripts without spaces each
-            character counts as a word.
+        words: how many words a run has, for texts of any length. Texts of fewer words are one run. In scripts
+            without spaces each character counts as a word.
+        against: files with records that count as kept before the first. The detail then has the file, as
+            `in`, and the row's id or number. They are read as `of` says; rows without such a field are left
+            out.
 
     Source: MinHash with the permutations of datasketch; bands so chosen that a pair as similar as the bound
-    is found with a probability of 99 %, a more similar one with more. The order of records decides, nothing
-    else.
+    is found with a probability of 99 %, a more similar one with more (Leskovec, Rajaraman and Ullman, Mining
+    of Massive Datasets, chapter 3). The order of records decides, nothing else.
 
     Weak at: similarity below the bound, which is a lower estimate (0 where no candidate was found); bounds
-    below 0.05; rewording, to which it is blind; a long text that contains a short one; conversations that
-    share a long system message, with `of: all`, which makes all of them similar.
+    below 0.05; rewording, to which it is blind; the order of words in texts of fewer than 20, which are
+    compared as sets of words; a long text that contains a short one; hundreds of kept records that share most
+    of their text, such as a long system message with `of: all`: of a pair that is hardly more similar than
+    all of them are, some are not found.
+
+    Memory: about 800 bytes for each record that is kept and 6 for each of its words: 1.7 GB for a million
+    answers of 1,060 characters.
     """
 
-    def __init__(self, *, words: int = 5, max: float | None = None) -> None:
-        if words < 1:
-            raise ValueError(f"words must be at least 1, not {words}")
+    def __init__(
+        self,
+        *,
+        words: int | None = None,
+        against: list[InputFile] | InputFile | None = None,
+        max: float | None = None,
+        of: str = "answer",
+    ) -> None:
+        if words is not None and not 1 <= words <= LONGEST:
+            raise ValueError(f"words must be from 1 to {LONGEST}, not {words}")
         self.words = words
+        self.of = of
         self.rows, self.bands = rows_and_bands(0.8 if max is None else max)
-        self._exact: dict[bytes, int] = {}
-        self._buckets: dict[int, int | list[int]] = {}
-        self._ids: list[str] = []
-        self._shingles: list[bytes] = []
-        self._sketches: Array | None = None
-        self._last: tuple[bytes, list[int]] = (b"", [])
+        files = against if isinstance(against, list) else [] if against is None else [against]
+        self._unread: list[Path] = list(files)
+        self._kept = Kept(self.rows, self.bands)
+        self._next = Announced({}, self._kept)
+        self._rest: list[bytes] = []
 
     def features(self, records: Sequence[Record]) -> list[bytes]:
-        """Of each record: a digest of its normalised text, its signature, its shingles' hashes in order."""
-        return [
-            feature
-            for start in range(0, len(records), GROUP)
-            for feature in self._features([units(record.text) for record in records[start : start + GROUP]])
-        ]
+        """Of each record: the sizes of its one or two sets of runs, their signatures, their hashes."""
+        features: list[bytes] = []
+        texts: list[str] = []
+        characters = 0
+        for record in records:
+            texts.append(record.text)
+            characters += len(record.text)
+            if len(texts) == GROUP or characters > GROUP_CHARACTERS:
+                features += self._features(texts)
+                texts, characters = [], 0
+        return features + self._features(texts) if texts else features
 
-    def _features(self, texts: Sequence[list[str]]) -> list[bytes]:
-        hashes = shingle_hashes(texts, self.words)
-        return [
-            hashlib.blake2b(" ".join(text).encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest()
-            + signature.astype("<u4").tobytes()
-            + own.astype("<u4").tobytes()
-            for text, own, signature in zip(texts, hashes, signatures(hashes), strict=True)
-        ]
+    def _features(self, texts: Sequence[str]) -> list[bytes]:
+        import numpy as np
+
+        hashes, counts = word_hashes(texts)
+        lengths = np.full((len(texts), 1), self.words) if self.words else lengths_of_runs(counts)
+        text, which = np.nonzero(lengths)
+        runs, sizes = run_hashes(hashes, counts, text, lengths[text, which])
+        high = (runs >> np.uint64(16)).astype("<u4")
+        heads = np.zeros((len(texts), 2), "<u4")
+        heads[text, which] = sizes
+        views = np.bincount(text, minlength=len(texts))
+        ends = np.cumsum(heads.sum(axis=1)).tolist()
+        head, signed = heads.tobytes(), signatures(high, sizes).astype("<u4").tobytes()
+        most, rest = high.tobytes(), runs.astype("<u2").tobytes()
+        features, start, view = [], 0, 0
+        for number, (end, more) in enumerate(zip(ends, views.tolist(), strict=True)):
+            features.append(
+                head[number * HEAD : (number + 1) * HEAD]
+                + signed[view * SIGNATURE : (view + more) * SIGNATURE]
+                + most[start * HIGH : end * HIGH]
+                + rest[start * LOW : end * LOW]
+            )
+            start, view = end, view + more
+        return features
+
+    def ahead(self, features: Sequence[bytes]) -> None:
+        """Look up many at once that are to be resolved next. Changes how fast that is, nothing else."""
+        self._read_others()
+        self._look_up(features)
 
     def resolve(self, id: str, feature: bytes) -> Measurement:
         """The similarity to the most similar record kept so far; of several, the earliest."""
-        same = self._exact.get(feature[:DIGEST_BYTES])
+        self._read_others()
+        same = self._same(feature)
         if same is not None:
-            return Measurement(1.0, {"of": self._ids[same]})
-        candidates = self._candidates(feature)
-        if not candidates:
-            return Measurement(0.0)
-        similarities = self._jaccard(feature, candidates)
-        best = int(similarities.argmax())
-        if not similarities[best]:
-            return Measurement(0.0)
-        return Measurement(float(similarities[best]), {"of": self._ids[candidates[best]]})
+            return Measurement(1.0, self._kept.named(same))
+        best, of = 0.0, -1
+        for similarity, number in self._next.compared(feature):
+            if similarity > best or (similarity == best and number < of):
+                best, of = similarity, number
+        return Measurement(best, self._kept.named(of)) if best else Measurement(0.0)
 
     def keep(self, id: str, feature: bytes) -> None:
         """From now on, others are compared with this record too."""
-        number = len(self._ids)
-        self._ids.append(id)
-        self._exact.setdefault(feature[:DIGEST_BYTES], number)
-        self._shingles.append(feature[SIGNATURE_END:])
-        self._keep_sketch(number, feature)
-        if len(feature) == SIGNATURE_END:
-            return
-        for key in self._keys(feature):
-            held = self._buckets.setdefault(key, number)
-            if isinstance(held, list):
-                held.append(number)
-            elif held != number:
-                self._buckets[key] = [held, number]
+        self._read_others()
+        self._keep(id, None, feature)
 
-    def _keys(self, feature: bytes) -> list[int]:
-        import numpy as np
+    def _keep(self, id: str, file: str | None, feature: bytes) -> None:
+        if self._same(feature) is None:
+            self._next.keep(id, file, feature)
 
-        if self._last[0] is feature:  # it is kept just after it was resolved
-            return self._last[1]
-        rows = (
-            _signature_of(feature)[: self.bands * self.rows].reshape(self.bands, self.rows).astype(np.uint64)
-        )
-        keys = (rows * _multipliers(self.rows)).sum(axis=1) + _multipliers(self.bands)
-        self._last = (feature, _mix(keys).tolist())
-        return self._last[1]
+    def _same(self, feature: bytes) -> int | None:
+        """The number of the kept record with that feature; if there is none, it is announced from here on."""
+        if feature in self._next.places:
+            return self._next.number_of(feature)
+        same = self._kept.exactly(digest(feature))
+        if same is None:
+            self._look_up(self._rest if self._rest[:1] == [feature] else [feature])
+        return same
 
-    def _candidates(self, feature: bytes) -> list[int]:
-        if len(feature) == SIGNATURE_END:
-            return []
-        found: set[int] = set()
-        for key in self._keys(feature):
-            held = self._buckets.get(key)
-            if isinstance(held, int):
-                found.add(held)
-            elif held is not None:
-                found.update(held)
-        candidates = sorted(found)
-        return candidates if len(candidates) <= MANY else self._nearest(feature, candidates)
+    def _look_up(self, features: Sequence[bytes]) -> None:
+        self._next.enter()
+        digests = {feature: digest(feature) for feature in features}
+        new = [(feature, said) for feature, said in digests.items() if self._kept.exactly(said) is None]
+        count = len(new)
+        self._next = Announced(dict(new), self._kept)
+        while count and not self._next.places:
+            count //= 2
+            self._next = Announced(dict(new[:count]), self._kept)
+        self._rest = [feature for feature, _ in new[count:]]
 
-    def _nearest(self, feature: bytes, candidates: list[int]) -> list[int]:
-        """Those whose signatures agree best: where thousands share a preamble, all would take too long."""
-        import numpy as np
-
-        assert self._sketches is not None
-        own = _signature_of(feature).astype(np.uint8)
-        agree = (self._sketches[candidates] == own).sum(axis=1)
-        best = np.argsort(-agree, kind="stable")[:MANY]
-        return sorted(candidates[index] for index in best)
-
-    def _keep_sketch(self, number: int, feature: bytes) -> None:
-        import numpy as np
-
-        if self._sketches is None:
-            self._sketches = np.empty((1024, PERMUTATIONS), np.uint8)
-        elif number == len(self._sketches):
-            self._sketches = np.concatenate([self._sketches, np.empty_like(self._sketches)])
-        self._sketches[number] = _signature_of(feature).astype(np.uint8)
-
-    def _jaccard(self, feature: bytes, candidates: list[int]) -> Array:
-        import numpy as np
-
-        own = np.frombuffer(feature, "<u4", offset=SIGNATURE_END)
-        sizes = np.array([len(self._shingles[number]) // 4 for number in candidates])
-        others = np.frombuffer(b"".join([self._shingles[number] for number in candidates]), "<u4")
-        places = np.minimum(np.searchsorted(own, others), len(own) - 1)
-        shared = np.add.reduceat(own[places] == others, np.cumsum(sizes) - sizes, dtype=np.int64)
-        similarities: Array = shared / (len(own) + sizes - shared)
-        return similarities
+    def _read_others(self) -> None:
+        """Keep the records of other datasets: late, since processes that only hash have no use for them."""
+        while self._unread:
+            path = self._unread[0]
+            records = _picked(read_records(path), self.of)
+            while batch := list(islice(records, GROUP)):
+                features = self.features(batch)
+                self._look_up(features)
+                for record, feature in zip(batch, features, strict=True):
+                    self._keep(_plain(record.id), _plain(path.name), feature)
+            self._unread.pop(0)
 
 
 def rows_and_bands(bound: float) -> tuple[int, int]:
@@ -178,86 +179,27 @@ def rows_and_bands(bound: float) -> tuple[int, int]:
     return 1, PERMUTATIONS
 
 
-def units(text: str) -> list[str]:
-    """The lower-cased words of a text; of a script without spaces, its characters."""
-    if not text.isascii():
-        text = UNSPACED.sub(r" \g<0> ", unicodedata.normalize("NFKC", text))
-    return text.lower().split()
+def lengths_of_runs(counts: Array) -> Array:
+    """How long the runs of texts of so many words are: one or two lengths for each, 0 for none.
 
-
-def shingle_hashes(texts: Sequence[list[str]], words: int) -> list[Array]:
-    """The distinct hashes (32 bits) of the runs of that many units in each text, sorted."""
-    import numpy as np
-    import xxhash
-
-    # An empty word fills texts up that are shorter than one run.
-    padded = [text + [""] * (words - len(text)) if 0 < len(text) < words else text for text in texts]
-    flat = [word for text in padded for word in text]
-    of_word = {word: xxhash.xxh64_digest(word.encode(errors="surrogatepass")) for word in set(flat)}
-    hashes = np.frombuffer(b"".join(map(of_word.__getitem__, flat)), ">u8").astype(np.uint64)
-    counts = np.array([max(len(text) - words + 1, 0) for text in padded])
-    lengths = np.array([len(text) for text in padded])
-    texts_of_runs = np.repeat(np.arange(len(texts), dtype=np.uint64), counts)
-    first = np.repeat(np.cumsum(lengths) - lengths - (np.cumsum(counts) - counts), counts)
-    first = first + np.arange(len(first))
-    runs = np.zeros(len(first), np.uint64)
-    for offset, multiplier in enumerate(_multipliers(words)):
-        runs += hashes[first + offset] * multiplier
-    # Text and hash in one integer: one sort puts all texts in order at once.
-    keyed = np.sort((_mix(runs) >> np.uint64(32)) | (texts_of_runs << np.uint64(32)))
-    keyed = keyed[np.flatnonzero(np.diff(keyed, prepend=~keyed[:1]))]
-    ends = np.searchsorted(keyed, np.arange(1, len(texts), dtype=np.uint64) << np.uint64(32))
-    return np.split(keyed.astype(np.uint32), ends)
-
-
-def signatures(hashes: Sequence[Array]) -> Array:
-    """The MinHash of each set of hashes, a row each: what datasketch's MinHash holds after an update."""
+    The second is that of texts a quarter shorter: a pair is compared by what both have, so that it does not
+    matter on which side of a step each stands.
+    """
     import numpy as np
 
-    sizes = np.array([len(own) for own in hashes])
-    found = np.full((PERMUTATIONS, len(hashes)), 0xFFFFFFFF, np.uint32)
-    full = np.flatnonzero(sizes)
-    starts = (np.cumsum(sizes) - sizes)[full]
-    if len(full):
-        mixed = np.concatenate(hashes)
-        for shift, multiplier in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-            mixed = (mixed ^ (mixed >> np.uint32(shift))) * np.uint32(multiplier)
-        permuted = np.empty_like(mixed)
-        for number, (factor, summand) in enumerate(_permutations()):
-            np.multiply(mixed, factor, out=permuted)
-            np.add(permuted, summand, out=permuted)
-            found[number, full] = np.minimum.reduceat(permuted, starts)
-    return found.T
+    lengths: Array = np.clip(np.stack([counts // 10, counts * 3 // 40], axis=1), 1, LONGEST_RUN)
+    lengths[lengths[:, 0] == lengths[:, 1], 1] = 0
+    return lengths
 
 
-@cache
-def _permutations() -> list[tuple[Any, Any]]:
-    from datasketch import MinHash
-
-    factors, summands = MinHash(PERMUTATIONS, seed=1, scheme="affine32").permutations
-    return list(zip(factors, summands, strict=True))
+def _plain(name: str) -> str:
+    """A name as it can stand in a detail."""
+    return name[:200].encode(errors="replace").decode()
 
 
-def _signature_of(feature: bytes) -> Array:
-    import numpy as np
-
-    return np.frombuffer(feature, "<u4", PERMUTATIONS, DIGEST_BYTES)
-
-
-@cache
-def _multipliers(n: int) -> Array:
-    import numpy as np
-
-    mixed = _mix(np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    odd: Array = mixed | np.uint64(1)
-    return odd
-
-
-def _mix(values: Array) -> Array:
-    """Spread every bit over all others (the finalizer of MurmurHash3)."""
-    import numpy as np
-
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    mixed: Array = values ^ (values >> np.uint64(33))
-    return mixed
+def _picked(records: Iterable[Record], of: str) -> Iterator[Record]:
+    for record in records:
+        try:
+            yield record.pick(of)
+        except KeyError:
+            continue

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 from synthgen.chain import ChainFilter, describe
 from synthgen.counting import Counts
-from synthgen.errors import RunError
+from synthgen.errors import RunError, SynthgenError
 from synthgen.generate import Branch
 from synthgen.journal import RecordEntry
 from synthgen.measure import FilterFailed, Measurement, RunMeasure, as_measurement
@@ -89,7 +89,7 @@ class Curation:
         self._numbers = {
             link.name: journal.filter_number(link.key, link.name, describe(link)) for link in chain
         }
-        self._stream = Stream(chain, measurer, journal, self._numbers)
+        self._stream = Stream(chain, measurer, journal, self._numbers, self._announce)
         self._compare = {link.name: cast(RunMeasure, link.make()) for link in chain if link.runs}
         self._asks = any(link.asks for link in chain)
         self._in_a_row: Counter[str] = Counter()
@@ -127,10 +127,13 @@ class Curation:
         """Tell the filters of the run of what an earlier session kept of this version."""
         if not self._compare:
             return
+        # What they read besides, they read now: before anything is asked of an engine, and in a thread.
+        await asyncio.to_thread(self._announce, [])
         kept = self._journal.records(self._version, "kept")
         while batch := list(islice(kept, BATCH)):
             bodies = [body for _, body in batch if body is not None]
             measured = await self._stream.features([entry.id for entry, _ in batch], bodies)
+            self._announce(measured.features)
             for (entry, _), features in zip(batch, measured.features, strict=True):
                 self._keep(entry.id, features)
 
@@ -303,6 +306,17 @@ class Curation:
         if item.original is not None and (known is None or len(of_original) != len(known)):
             assert item.branch.body is not None
             self._journal.add_content(item.original, item.branch.body, of_original)
+
+    def _announce(self, batch: Sequence[Mapping[str, bytes]]) -> None:
+        """Show the filters of the run that want to look ahead what comes next."""
+        for name, compare in self._compare.items():
+            if hasattr(compare, "ahead"):
+                try:
+                    compare.ahead([features[name] for features in batch if name in features])
+                except SynthgenError:
+                    raise
+                except (Exception, SystemExit) as failure:  # any error of a user's code is the user's to read
+                    raise RunError(f"filter {name} failed: {type(failure).__name__}: {failure}") from failure
 
     def _keep(self, id: str, features: Mapping[str, bytes]) -> str | None:
         """Tell the filters of the run of a record that is kept; the error, if one of them raises."""

@@ -15,7 +15,8 @@ A class of kind `record` has `measure(record)`, or `measure_batch(records)` wher
 `ask(record)` gives Questions, `measure(record, answers)` says what the answers come to. A class of kind
 `run` compares records with one another: `features(records)` gives bytes for each (in any order, in any
 process), then, one record at a time and in task order, `resolve(id, feature)` measures it against those kept
-before, changing nothing, and `keep(id, feature)` is told of each that was kept.
+before, changing nothing, and `keep(id, feature)` is told of each that was kept. If it has `ahead(features)`,
+that is called before with what will probably be resolved next, for a class that is faster with many at once.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -57,8 +57,13 @@ class Stream:
         measurer: Measurer,
         memory: Memory,
         numbers: Mapping[str, str],
+        announce: Callable[[Sequence[Mapping[str, bytes]]], None],
     ) -> None:
-        """`numbers` are those under which each filter's measurements are stored."""
+        """`numbers` are those under which each filter's measurements are stored.
+
+        `announce` is told the features of each batch before the first of its items is given on.
+        """
+        self._announce = announce
         self._measurer = measurer
         self._memory = memory
         self._numbers = {link.name: numbers[link.name] for link in chain if not link.asks}
@@ -110,7 +115,9 @@ class Stream:
                         await asyncio.wait({measuring[0], wake}, return_when=asyncio.FIRST_COMPLETED)
                         wake.cancel()
                         continue
-                    for item in await measuring.popleft():
+                    items = await measuring.popleft()
+                    self._announce([item.features for item in items])
+                    for item in items:
                         yield item
                 await gathering
             finally:

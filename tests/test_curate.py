@@ -239,6 +239,42 @@ def test_a_filter_of_the_run_that_raises_fails_its_record_alone(tmp_path: Path, 
     assert adds_up(result)
 
 
+AHEAD = """\
+    from synthgen import Measurement, filter
+
+    @filter(kind="run", max=8)
+    class announced:
+        def __init__(self, *, wrong: bool = False):
+            self.said, self.wrong = [], wrong
+
+        def features(self, records):
+            return [record.text.encode() for record in records]
+
+        def ahead(self, features):
+            if self.wrong and features:
+                raise LookupError("nothing there")
+            self.said += features
+
+        def resolve(self, id, feature):
+            return Measurement(self.said.index(feature))
+
+        def keep(self, id, feature):
+            self.said.index(feature)
+"""
+
+
+def test_a_filter_of_the_run_is_shown_what_comes_next(tmp_path: Path) -> None:
+    given = loaded(tmp_path, recipe(filters=["announced"]), rows=12, filters={"announced": AHEAD})
+    result = run_it(given, FakeEngine(counted))
+    assert (result.kept, result.dropped, result.failed) == (9, 3, 0)
+
+
+def test_one_that_cannot_look_ahead_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    said = recipe(filters=[{"announced": {"wrong": True}}])
+    with pytest.raises(SynthgenError, match="filter announced failed: LookupError: nothing there"):
+        run_it(loaded(tmp_path, said, filters={"announced": AHEAD}), FakeEngine(counted))
+
+
 def test_a_filter_that_cannot_be_made_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
     code = """\
         from synthgen import filter
