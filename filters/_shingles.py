@@ -143,12 +143,10 @@ def band_keys(signatures: Array, rows: int, bands: int) -> Array:
 
 @cache
 def _permutations() -> list[tuple[Any, Any]]:
-    """Those of datasketch 2, scheme affine32, seed 1: to import it takes longer than a thousand texts do."""
-    import numpy as np
+    from datasketch import MinHash
 
-    drawn = np.random.RandomState(1)
-    factors = 2 * drawn.randint(0, 1 << 31, PERMUTATIONS, np.uint32) + np.uint32(1)
-    return list(zip(factors, drawn.randint(0, 1 << 32, PERMUTATIONS, np.uint32), strict=True))
+    factors, summands = MinHash(num_perm=PERMUTATIONS, seed=1).permutations
+    return list(zip(factors, summands, strict=True))
 
 
 @cache
