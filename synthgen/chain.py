@@ -83,6 +83,11 @@ class ChainFilter:
         """Whether it asks a model."""
         return self.definition.kind == "engine"
 
+    @property
+    def stored(self) -> bool:
+        """Whether what it measures, or needs of a record to compare it, is stored with the contents."""
+        return not self.runs or self.definition.store
+
     @cached_property
     def key(self) -> str:
         """Digest of what a measurement depends on besides the record: code, parameters, files and `of`."""
@@ -217,7 +222,8 @@ class Measuring:
         for link, filter in self._record:
             _measure(link, filter, records, known, results)
         for link, compare in self._run:
-            picked, places = _picked(link, records, list(range(len(records))), results)
+            places = [place for place in range(len(records)) if link.name not in known[place]]
+            picked, places = _picked(link, records, places, results)
             for place, feature in zip(places, _features(link, compare, picked), strict=True):
                 if isinstance(feature, FilterFailed):
                     results[place][link.name] = str(feature)
@@ -273,6 +279,8 @@ def _features(
 ) -> list[bytes | FilterFailed]:
     try:
         return _as_many([as_bytes(feature) for feature in compare.features(records)], len(records))
+    except SynthgenError:
+        raise  # a server that is gone, say, is no fault of the record
     except (Exception, SystemExit) as error:  # any error of a user's code belongs to its record
         if len(records) == 1:
             return [FilterFailed(link.name, records[0].id, error)]

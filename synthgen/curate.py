@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -132,9 +133,9 @@ class Curation:
         kept = self._journal.records(self._version, "kept")
         while batch := list(islice(kept, BATCH)):
             bodies = [body for _, body in batch if body is not None]
-            measured = await self._stream.features([entry.id for entry, _ in batch], bodies)
-            self._announce(measured.features)
-            for (entry, _), features in zip(batch, measured.features, strict=True):
+            needed = await self._stream.features([entry.id for entry, _ in batch], bodies)
+            self._announce(needed)
+            for (entry, _), features in zip(batch, needed, strict=True):
                 self._keep(entry.id, features)
 
     async def judge(self, branches: AsyncIterator[Branch]) -> AsyncGenerator[Judged, None]:
@@ -296,10 +297,14 @@ class Curation:
         of_original, of_content = dict(item.known_of_original or {}), dict(item.known or {})
         for link in self._chain:
             measurement = found.get(link.name)
-            if link.runs or measurement is None or measurement is UNMEASURED:
+            if not link.stored or measurement is None or measurement is UNMEASURED:
                 continue
             measured = of_original if item.original and link.action == "redact" else of_content
-            measured[self._numbers[link.name]] = [measurement.value, measurement.detail]
+            if link.runs:
+                feature = b64encode(item.features[link.name]).decode()
+                measured[self._numbers[link.name]] = [None, {"feature": feature}]
+            else:
+                measured[self._numbers[link.name]] = [measurement.value, measurement.detail]
         if item.known is None or len(of_content) != len(item.known):
             self._journal.add_content(item.content, item.body, of_content)
         known = item.known_of_original

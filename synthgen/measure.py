@@ -89,6 +89,7 @@ class FilterDefinition:
     action: Action
     null: Null
     batch: bool
+    store: bool = False
     file: Path | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -373,6 +374,7 @@ def filter(
     action: Action = "drop",
     null: Null = "keep",
     batch: bool = False,
+    store: bool = False,
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], FilterDefinition]: ...
 def filter(
@@ -386,12 +388,14 @@ def filter(
     action: Action = "drop",
     null: Null = "keep",
     batch: bool = False,
+    store: bool = False,
     name: str | None = None,
 ) -> FilterDefinition | Callable[[Callable[..., Any]], FilterDefinition]:
     """Make a function or class a filter. The arguments are defaults that a recipe can override.
 
     `min` and `max` bound the measurement (inclusive), `of` picks what `record.text` is, `null` says what
-    an abstention means, `batch` that the function takes a sequence of records and returns one value each.
+    an abstention means, `batch` that the function takes a sequence of records and returns one value each,
+    `store` that the features of a filter of the run are worth storing, since they take long.
     """
 
     def define(target: Callable[..., Any]) -> FilterDefinition:
@@ -407,6 +411,7 @@ def filter(
             action=action,
             null=null,
             batch=batch,
+            store=store,
             file=Path(source) if source else None,
         )
 

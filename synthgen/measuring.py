@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from base64 import b64decode
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from synthgen.chain import ChainFilter, Measured
+from synthgen.chain import ChainFilter
 from synthgen.generate import Branch
 from synthgen.measure import Measurement
 from synthgen.workers import Measurer
@@ -67,6 +68,8 @@ class Stream:
         self._measurer = measurer
         self._memory = memory
         self._numbers = {link.name: numbers[link.name] for link in chain if not link.asks}
+        self._stored = [link.name for link in chain if not link.asks and link.stored]
+        self._features = [link.name for link in chain if link.runs and link.stored]
         # What compares records with one another, or takes something out, sees every record.
         self._all = any(link.runs or link.action == "redact" for link in chain)
 
@@ -135,10 +138,7 @@ class Stream:
                 whole.append(item)
                 bodies.append(branch.body)
             items.append(item)
-        known = [
-            [name for name, number in self._numbers.items() if number in item.known] if item.known else []
-            for item in whole
-        ]
+        known = [self._known(item.known) for item in whole]
         if not self._all and all(len(names) == len(self._numbers) for names in known):
             return items
         loop = asyncio.get_running_loop()
@@ -148,14 +148,34 @@ class Stream:
             item.results, item.features = measured.results[place], measured.features[place]
             if place in measured.redacted:
                 self._redacted(item, measured.redacted[place])
+            else:
+                item.features = {**self._features_of(item.known), **item.features}
         return items
+
+    def _known(self, stored: Stored | None) -> list[str]:
+        return [name for name in self._stored if self._numbers[name] in stored] if stored else []
+
+    def _features_of(self, stored: Stored | None) -> dict[str, bytes]:
+        found = {}
+        for name in self._features:
+            if stored and self._numbers[name] in stored:
+                found[name] = b64decode(stored[self._numbers[name]][1]["feature"])
+        return found
 
     def _redacted(self, item: Item, body: bytes) -> None:
         item.original, item.known_of_original = item.content, item.known
         item.body, item.content = body, hashlib.sha256(body).digest()
         item.known = self._memory.stored_measurements(item.content)
 
-    async def features(self, ids: Sequence[str], bodies: Sequence[bytes]) -> Measured:
-        """What filters of the run need of records that were judged before."""
-        known = [list(self._numbers)] * len(ids)
-        return await asyncio.to_thread(self._measurer.measure, ids, bodies, known)
+    async def features(self, ids: Sequence[str], bodies: Sequence[bytes]) -> list[dict[str, bytes]]:
+        """What filters of the run need of records that were judged before, by the filter's name."""
+        stored = [self._memory.stored_measurements(hashlib.sha256(body).digest()) for body in bodies]
+        without = [name for name in self._numbers if name not in self._features]
+        known = [[*without, *self._known(each)] for each in stored]
+        for names in known:
+            names[:] = [name for name in names if name in self._stored]
+        measured = await asyncio.to_thread(self._measurer.measure, ids, bodies, known)
+        return [
+            {**self._features_of(each), **features}
+            for each, features in zip(stored, measured.features, strict=True)
+        ]
