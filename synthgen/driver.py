@@ -28,6 +28,7 @@ from synthgen.export.durable import recover
 from synthgen.generate import Generation
 from synthgen.journal import Journal, open_journal
 from synthgen.loading import Loaded
+from synthgen.provenance.keys import signing_key
 from synthgen.provenance.lock import fingerprint, lock, lock_yaml
 from synthgen.provenance.manifest import files_present
 from synthgen.questions import Questions
@@ -161,6 +162,7 @@ class Driver:
     async def run(self) -> RunResult:
         """Generate, curate and write. Raises RecipeError, RunError, EngineUnreachable or UsageError."""
         trial(self._loaded)
+        self._signer = signing_key(os.environ)
         self._others = open_others(self._reuse, self._directory, usable_only=self._retry_failed)
         try:
             return await self._in_directory()
@@ -329,7 +331,7 @@ class Driver:
         summary = result.as_json()
         loaded = self._loaded
         models = {name: engine.identity.id for name, engine in self._engines.items()}
-        about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, models)
+        about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, models, self._signer)
         write_version(self._directory, about, journal, version, self._lock_yaml(cut), summary)
         journal.finish_version(version, summary)
         return True

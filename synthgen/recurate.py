@@ -34,6 +34,7 @@ from synthgen.generate import Branch
 from synthgen.journal import Journal, RecordEntry, open_journal
 from synthgen.loading import LoadedCuration, load_curation
 from synthgen.project import Project
+from synthgen.provenance.keys import signing_key
 from synthgen.provenance.lock import lock_yaml, locked_recipe
 from synthgen.provenance.merkle import Growing
 from synthgen.questions import Questions
@@ -104,6 +105,7 @@ class Recuration:
         self._loaded = loaded
         self._dry_run = dry_run
         self._began = time.monotonic()
+        self._signer = signing_key(os.environ)
         self._locked = {
             **said,
             **locked_recipe(loaded.recipe),
@@ -145,7 +147,7 @@ class Recuration:
         models = {
             "" if name == "default" else name: each["id"] for name, each in self._said["models"].items()
         }
-        about = Published(loaded.recipe, loaded.chain, loaded.columns, models)
+        about = Published(loaded.recipe, loaded.chain, loaded.columns, models, self._signer)
         summary = done.result.as_json()
         done.result.dir.parent.mkdir(exist_ok=True)
         done.result.dir.mkdir(exist_ok=True)

@@ -37,6 +37,12 @@ class Manifest:
         if len(self.subjects) != len(said.subject):
             raise CannotJudge(f"{folder / MANIFEST} names a file twice")
 
+    def signed_by(self, key: Path) -> bool:
+        """Whether it bears a valid signature of the public key in that file. Raises UsageError."""
+        from synthgen.provenance.keys import public_key, signed_by
+
+        return signed_by(self.envelope.model_dump(by_alias=True), public_key(key))
+
     def check_files(self, findings: Findings, leave_out: Sequence[str] = ()) -> None:
         """Whether every file named is there as it was, and nothing else is."""
         there = set(_files(self.folder, leave_out))

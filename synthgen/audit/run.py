@@ -30,13 +30,13 @@ STATES = ("kept", "dropped", "failed")
 ADDED = ("dropped_by", "measurements")
 
 
-def check_run(directory: Path, verdict: Verdict) -> None:
+def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
     """Add to the verdict what is wrong with a run's files beside its dataset, and with its journal."""
     findings = verdict.findings
     if not (directory / MANIFEST).is_file():
         findings.add("is missing", MANIFEST)
     else:
-        _check_files(directory, verdict)
+        _check_files(directory, verdict, key)
     locks = [directory / "recipe.lock.yaml", directory / "dataset" / "provenance" / "recipe.lock.yaml"]
     if all(lock.is_file() for lock in locks) and locks[0].read_bytes() != locks[1].read_bytes():
         findings.add("is not the one of the dataset", "recipe.lock.yaml")
@@ -74,13 +74,15 @@ def _journal_of(directory: Path) -> tuple[Path | None, int | None]:
     return None, None
 
 
-def _check_files(directory: Path, verdict: Verdict) -> None:
+def _check_files(directory: Path, verdict: Verdict, key: Path | None) -> None:
     try:
         manifest = Manifest(directory)
     except CannotJudge as error:
         verdict.findings.add(str(error), MANIFEST)
         return
     manifest.check_files(verdict.findings, OF_THE_RUN)
+    if verdict.authentic and key is not None:
+        verdict.authentic = manifest.signed_by(key)
     verdict.files += len(manifest.subjects)
     counts = {state: verdict.states[state] for state in STATES}
     seen = {"size": verdict.size, "root": verdict.root, **counts}

@@ -34,6 +34,8 @@ class Verdict:
     root: str = ""
     files: int = 0
     journal: bool = False
+    signers: list[str] = field(default_factory=list)
+    authentic: bool | None = None  # None: no key was given to check it against
 
     @property
     def intact(self) -> bool:
@@ -54,24 +56,30 @@ class Verdict:
                 **{state: self.states[state] for state in STATES},
             },
             "journal": self.journal,
+            "signed_by": self.signers,
+            "authentic": self.authentic,
         }
 
 
-def verify(directory: Path) -> Verdict:
-    """Verify a dataset's directory, or a run's with all that it holds.
+def verify(directory: Path, key: Path | None = None) -> Verdict:
+    """Verify a dataset's directory, or a run's with all that it holds; its signature against a public key.
 
-    Raises CannotJudge where there is no manifest to verify it by.
+    Raises CannotJudge where there is no manifest to verify it by, UsageError for a key that is none.
     """
     verdict = Verdict(directory)
     whole = (directory / "dataset" / MANIFEST).is_file()
     dataset = directory / "dataset" if whole else directory
     if not (dataset / MANIFEST).is_file():
         raise CannotJudge(f"{directory} holds no dataset of synthgen: there is no {MANIFEST}")
-    _Dataset(dataset, Manifest(dataset), verdict, "dataset/" if whole else "").check()
+    manifest = Manifest(dataset)
+    verdict.signers = [each.keyid for each in manifest.envelope.signatures]
+    if key is not None:
+        verdict.authentic = manifest.signed_by(key)
+    _Dataset(dataset, manifest, verdict, "dataset/" if whole else "").check()
     if whole:
         from synthgen.audit.run import check_run
 
-        check_run(directory, verdict)
+        check_run(directory, verdict, key)
     return verdict
 
 

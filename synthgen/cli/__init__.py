@@ -8,7 +8,20 @@ import sys
 
 import typer
 
-from synthgen.cli import audit, curate, filters, init, models, preview, run, show, stats, status, validate
+from synthgen.cli import (
+    audit,
+    curate,
+    filters,
+    init,
+    keys,
+    models,
+    preview,
+    run,
+    show,
+    stats,
+    status,
+    validate,
+)
 from synthgen.cli.options import note, version_callback
 
 app = typer.Typer(
@@ -41,6 +54,7 @@ app.command("stats")(stats.stats)
 app.add_typer(audit.app, name="audit")
 app.add_typer(filters.app, name="filters")
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -20,6 +20,13 @@ EXIT_CANNOT_JUDGE = 2
 @app.command("verify")
 def verify(
     directory: Annotated[Path, typer.Argument(help="A dataset's directory, or a run's.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", help="A public key (.pub) to check the signature against.")
+    ] = None,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option("--require-signature", help="The same, and exit 1 unless that key signed it."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check every file, row and ledger entry. Exit 0 intact, 1 altered or missing, 2 cannot be judged."""
@@ -27,7 +34,7 @@ def verify(
     from synthgen.audit.verify import verify as judged
 
     try:
-        verdict = judged(directory)
+        verdict = judged(directory, require_signature or key)
     except CannotJudge as error:
         note(f"cannot be judged: {error}")
         raise typer.Exit(EXIT_CANNOT_JUDGE) from None
@@ -35,7 +42,7 @@ def verify(
         out_json(verdict.as_json())
     else:
         _show(verdict)
-    if not verdict.intact:
+    if not verdict.intact or (require_signature is not None and not verdict.authentic):
         raise typer.Exit(EXIT_TAMPERED)
 
 
@@ -51,4 +58,15 @@ def _show(verdict: Verdict) -> None:
         out(f"integrity   intact: {looked}")
     else:
         out(f"integrity   NOT INTACT: {verdict.findings.count:,} findings in {looked}")
-    out("authenticity  unsigned: whoever could write here could have made this manifest")
+    out(f"authentic   {_authenticity(verdict)}")
+
+
+def _authenticity(verdict: Verdict) -> str:
+    signers = ", ".join(plain(keyid, 80) for keyid in verdict.signers)
+    if not verdict.signers:
+        return "unsigned: whoever could write here could have made this manifest"
+    if verdict.authentic is None:
+        return f"not checked: it names the key {signers}; give the public key with --key"
+    if verdict.authentic:
+        return f"signed by the key that was given, {signers}"
+    return f"NOT signed by the key that was given: it names {signers}"

@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synthgen.chain import ChainFilter
 from synthgen.recipe import FileSeed, Recipe
 
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
 
 @dataclass(frozen=True)
 class Published:
-    """What a dataset's files are made from besides its records; `models` has the id of each, by name."""
+    """What a dataset's files are made from besides its records; `models` has the id of each, by name.
+
+    `signer` is the key that signs its manifests, if there is one.
+    """
 
     recipe: Recipe
     chain: Sequence[ChainFilter]
     columns: Sequence[str]
     models: Mapping[str, str]
+    signer: CryptoSigner | None = None
 
 
 def card(about: Published, summary: Mapping[str, Any]) -> str:

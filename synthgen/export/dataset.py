@@ -53,8 +53,9 @@ def write_version(
         write_bytes(staged / "recipe.lock.yaml", lock)
         predicate: dict[str, Any] = {"ledger": written.ledger()}
         rows = {name.removeprefix("dataset/"): count for name, count in written.rows.items()}
-        write_bytes(staged / "dataset" / MANIFEST, manifest(staged / "dataset", predicate, rows=rows))
-        outside = manifest(staged, predicate, rows=written.rows, leave_out=("dataset",))
+        inside = manifest(staged / "dataset", predicate, rows=rows, signer=about.signer)
+        write_bytes(staged / "dataset" / MANIFEST, inside)
+        outside = manifest(staged, predicate, rows=written.rows, leave_out=("dataset",), signer=about.signer)
         write_bytes(staged / MANIFEST, outside)
         publish(staged, directory)
     if not summary["failed"]:

@@ -6,11 +6,15 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from synthgen.provenance.keys import signatures
 from synthgen.provenance.schema import PAYLOAD_TYPE, PREDICATE, STATEMENT
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
 
 MANIFEST = "manifest.json"
 
@@ -21,8 +25,9 @@ def manifest(
     *,
     rows: Mapping[str, int] | None = None,
     leave_out: Sequence[str] = (),
+    signer: CryptoSigner | None = None,
 ) -> bytes:
-    """The envelope, not signed yet, over every file beneath `folder` but itself, some folders left out.
+    """The envelope, signed where there is a key, over every file beneath `folder` but itself.
 
     Each has its digest and its size, and where `rows` knows of it its count of rows.
     """
@@ -44,8 +49,12 @@ def manifest(
         "predicateType": PREDICATE,
         "predicate": dict(predicate),
     }
-    payload = base64.b64encode(orjson.dumps(statement)).decode()
-    envelope = {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": []}
+    payload = orjson.dumps(statement)
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": signatures(payload, PAYLOAD_TYPE, signer),
+    }
     return orjson.dumps(envelope, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
