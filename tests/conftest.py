@@ -19,6 +19,14 @@ def _hang_ups_as_usual() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _a_configuration_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No key and no setting of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHGEN_CONFIG", str(tmp_path_factory.mktemp("config") / "config.toml"))
+        yield
+
+
 @pytest.fixture
 def standin() -> Iterator[StandIn]:
     """An OpenAI-compatible server; its settings may be changed at any time."""
