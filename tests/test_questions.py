@@ -223,7 +223,7 @@ def test_an_engine_that_is_gone_ends_the_run(tmp_path: Path) -> None:
 
 def test_a_second_judge_asks_about_what_the_first_lets_pass_and_many_at_a_time(tmp_path: Path) -> None:
     chain_of_two = [{"grade": {"min": 2}}, "same", {"again": {"filter": "grade", "twice": True, "min": 3}}]
-    engine = FakeEngine(graded, slots=16)
+    engine = FakeEngine(graded, slots=16, shuffle=random.Random(1))
     result = run_it(loaded(tmp_path, recipe(filters=chain_of_two), rows=60, filters=FILTERS), engine)
     assert engine.most > 8
     slow = FakeEngine(graded, slots=1)
