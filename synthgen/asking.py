@@ -128,7 +128,7 @@ class Asker:
             seed=self._seed,
             template_args=ref.template_args,
         )
-        return Manner(frame, self._kept[id(engine)], ref, sampling, schema, _checker(schema))
+        return Manner(frame, self._kept[id(engine)], ref, sampling, schema, checker(schema))
 
     def knows(self, manner: Manner, messages: Sequence[Message], repeat: int) -> bool:
         """Whether the first of these requests is answered already."""
@@ -162,7 +162,7 @@ class Asker:
             for spent in (paper.spent, *paper.totals):
                 spent.add(completion, manner.model.prices)
             try:
-                return _usable(completion, manner.check)
+                return usable(completion, manner.check)
             except InvalidAnswer as invalid:
                 self._journal.answer_unusable(key, str(invalid))
                 if attempt == RE_ASKS:
@@ -229,7 +229,8 @@ class Asker:
         return self.stopped
 
 
-def _usable(completion: Completion, check: Callable[[Any], None] | None) -> Any:
+def usable(completion: Completion, check: Callable[[Any], None] | None) -> Any:
+    """What an answer gives: its text, or the parsed JSON where there is a check. Raises InvalidAnswer."""
     if not completion.text.strip():
         raise InvalidAnswer("the answer is empty")
     if check is None:
@@ -243,7 +244,8 @@ def _usable(completion: Completion, check: Callable[[Any], None] | None) -> Any:
     return value
 
 
-def _checker(schema: Mapping[str, Any] | None) -> Callable[[Any], None] | None:
+def checker(schema: Mapping[str, Any] | None) -> Callable[[Any], None] | None:
+    """What raises InvalidAnswer for a value that is not valid under the schema; None where there is none."""
     if schema is None:
         return None
     from jsonschema import Draft202012Validator, ValidationError

@@ -604,9 +604,17 @@ def open_for_reading(directory: Path) -> sqlite3.Connection:
 
 
 def stored_records(
-    reader: sqlite3.Connection, version: int, state: str | None = None, *, original: bool = False
+    reader: sqlite3.Connection,
+    version: int,
+    state: str | None = None,
+    *,
+    original: bool = False,
+    id: str | None = None,
 ) -> Iterator[tuple[RecordEntry, bytes | None]]:
-    """Every record of a version in task order, with the JSON of its contents; see `Journal.records`."""
+    """Every record of a version in task order, with the JSON of its contents; see `Journal.records`.
+
+    With `id`, only that one.
+    """
     query = (
         "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
         "r.sources, r.error, r.original, r.leaf, c.body FROM records AS r LEFT JOIN contents AS c "
@@ -615,13 +623,15 @@ def stored_records(
     values: tuple[Any, ...] = (original, version)
     if state is not None:
         query, values = f"{query} AND r.state = ?", (*values, state)
+    if id is not None:
+        query, values = f"{query} AND r.id = ?", (*values, id)
     for row in reader.execute(f"{query} ORDER BY r.task, r.branch", values):
-        task, branch, id, sha, of_state, dropped_by, verdicts, requests, sources, error = row[:10]
+        task, branch, name, sha, of_state, dropped_by, verdicts, requests, sources, error = row[:10]
         yield (
             RecordEntry(
                 task=task,
                 branch=branch,
-                id=id,
+                id=name,
                 content=sha,
                 state=of_state,
                 dropped_by=dropped_by,

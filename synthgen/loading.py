@@ -161,6 +161,40 @@ def load_curation(
     return LoadedCuration(recipe, project, chain, models, shape.columns, [*loader.notices, *notices])
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What a finished run's recipe says of generation: for audits, which load no filter.
+
+    Of each step's name, `prompts` has its prompt as it is now, or why it cannot be read.
+    """
+
+    recipe: Recipe
+    shape: RowShape
+    prompts: Mapping[str, Prompt | str]
+
+
+def load_recorded(locked: YamlFile, project: Project) -> Recorded:
+    """The generation of a recipe.lock.yaml. Executes nothing. Raises RecipeError."""
+    try:
+        recipe = Recipe.model_validate(locked.data["recipe"])
+    except (ValidationError, TypeError, KeyError) as error:
+        raise RecipeError([Problem(f"is not what synthgen wrote: {error}", locked.path)]) from None
+    prompts: dict[str, Prompt | str] = {}
+    known = set(recipe.seeds)
+    for place, (name, step) in enumerate(recipe.named_steps()):
+        loader = _Loader(recipe, locked, project, ("recipe",))
+        loc = ("recipe", "steps", place, name, "prompt")
+        prompt = loader._prompt(loc, step.prompt, known)
+        wrong = loader.problems[0].message if loader.problems else None
+        prompts[name] = prompt if prompt is not None and wrong is None else wrong or "cannot be read"
+        known.add(name)
+    loader = _Loader(recipe, locked, project, ("recipe",))
+    shape = loader.shape()
+    if loader.problems:
+        raise RecipeError(loader.problems)
+    return Recorded(recipe, shape, prompts)
+
+
 def _changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
     uses = {name: use.model_dump(exclude_unset=True) for name, use in recipe.filter_uses()}
     for change in changes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
+from synthgen.engines.hardware import processor
 from synthgen.errors import EngineUnreachable, UsageError
 from synthgen.models import gguf_metadata
 from synthgen.yamlfile import did_you_mean
@@ -58,8 +59,9 @@ def check_options(options: Mapping[str, Any]) -> dict[str, int]:
 
     `n_ctx` is the context of each slot, `slots` (or `n_parallel`) how many requests run at once.
     `reuse_prefixes` keeps what prompts have in common, which is quicker, but then a seeded request may answer
-    otherwise in another order; by default it is on, unless there is one slot. With several slots it may do so
-    beside others too, as kernels for one and for many round otherwise on some processors.
+    otherwise in another order; by default it is on, unless there is one slot. Without it prompts are read one
+    at a time, while other answers go on, so that none is cut into parts by the company it is in. Weights whose
+    kernels round otherwise for one row than for many (Q8_0, F16) still need one slot to answer the same always.
     """
     for name, value in options.items():
         if name in SWITCHES:
@@ -112,6 +114,7 @@ class LlamaCppEngine:
         self._template_args = dict(template_args or {})
         self.slots = self._options.get("slots", SLOTS)
         self._reuse_prefixes = bool(self._options.get("reuse_prefixes", self.slots > 1))
+        self._reading = threading.Lock() if self.slots > 1 and not self._reuse_prefixes else None
         self._context = 0
         self._server: Any = None
         self._threads: ThreadPoolExecutor | None = None
@@ -163,9 +166,8 @@ class LlamaCppEngine:
             params.n_batch = self._options["n_batch"]
         if "n_gpu_layers" in self._options:
             params.n_gpu_layers = self._options["n_gpu_layers"]
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = (
-            self._options.get("n_threads") or _cores()
-        )
+        threads = self._options.get("n_threads") or _cores()
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.reasoning_format = llama.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
         # Its sums depend on how many tokens share a batch, so that a request would answer otherwise among
         # others than alone.
@@ -192,6 +194,11 @@ class LlamaCppEngine:
                 "xllamacpp": llama.__version__,
                 "n_ctx": self._context,
                 "slots": self.slots,
+                "reuse_prefixes": self._reuse_prefixes,
+                "threads": threads,
+                "n_batch": self._options.get("n_batch"),
+                "n_gpu_layers": self._options.get("n_gpu_layers"),
+                "processor": processor(),
             },
         )
 
@@ -224,8 +231,10 @@ class LlamaCppEngine:
         """Runs in a thread of its own; `stopped` and closing end it at the next token."""
         pieces: list[str] = []
         last: dict[str, Any] = {}
+        turn = _Turn(self._reading)
 
         def receive(event: dict[str, Any]) -> bool:
+            turn.end()  # the prompt is read
             if "error" in event:
                 last["error"] = event["error"]
             for choice in event.get("choices", ()):
@@ -235,12 +244,14 @@ class LlamaCppEngine:
                 last["usage"] = event["usage"]
             return stopped.is_set() or self._closed.is_set()
 
-        if stopped.is_set() or self._closed.is_set():
-            raise RequestRetryable("stopped before it began")
         try:
+            if stopped.is_set() or self._closed.is_set():
+                raise RequestRetryable("stopped before it began")
             server.handle_chat_completions(body, receive)
         except (ValueError, RuntimeError) as error:
             raise RequestFailed(f"llama.cpp cannot answer this request: {_sentence(str(error))}") from error
+        finally:
+            turn.end()
         if "error" in last:
             raise _failure(last["error"])
         if "usage" not in last:
@@ -251,6 +262,21 @@ class LlamaCppEngine:
             input_tokens=last["usage"]["prompt_tokens"],
             output_tokens=last["usage"]["completion_tokens"],
         )
+
+
+class _Turn:
+    """Holds a lock, if there is one, until it ends."""
+
+    def __init__(self, lock: threading.Lock | None) -> None:
+        self._held = lock
+        if lock is not None:
+            lock.acquire()
+
+    def end(self) -> None:
+        """Let the next one begin; more than once does no harm."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
 
 
 def _failure(error: Mapping[str, Any]) -> RequestFailed | RequestRetryable:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import multiprocessing
+import os
 import shutil
 import signal
 import tempfile
@@ -25,6 +26,7 @@ from synthgen.engines.base import (
     RequestFailed,
     RequestRetryable,
 )
+from synthgen.engines.hardware import processor
 from synthgen.engines.leash import Leash, end, tree
 from synthgen.engines.vllm_setup import (
     check_options,
@@ -293,4 +295,8 @@ def _details(config: Any) -> dict[str, Any]:
         "dtype": str(config.model_config.dtype).removeprefix("torch."),
         "context": config.model_config.max_model_len,
         "sequences": config.scheduler_config.max_num_seqs,
+        "batched_tokens": config.scheduler_config.max_num_batched_tokens,
+        "prefix_caching": bool(config.cache_config.enable_prefix_caching),
+        "processor": processor(),
+        "cores": os.cpu_count(),
     }

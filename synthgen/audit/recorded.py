@@ -1,0 +1,95 @@
+"""A finished run as its journal and its lock have it, for replays: nothing that it names is executed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synthgen.audit.findings import CannotJudge
+from synthgen.engines.base import Completion
+from synthgen.errors import RecipeError, UsageError
+from synthgen.journal import RecordEntry, open_for_reading, stored_records
+from synthgen.loading import Recorded, load_recorded
+from synthgen.project import Project
+from synthgen.yamlfile import read_yaml
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A stored completion, the run it was taken from, if from another, and what engines of its session were."""
+
+    completion: Completion
+    source: str | None
+    engines: Mapping[str, Any]
+
+
+class RecordedRun:
+    """One run directory. Raises CannotJudge where it holds no finished run that can be read."""
+
+    def __init__(self, directory: Path, project: Path | None = None) -> None:
+        self.directory = directory
+        try:
+            self.journal = open_for_reading(directory)
+        except UsageError as error:
+            raise CannotJudge(error.message) from None
+        above = directory.resolve().parent
+        self.project = Project((project or (above.parent if above.name == "runs" else Path())).resolve())
+        try:
+            locked = read_yaml(directory / "recipe.lock.yaml")
+            self.recorded: Recorded = load_recorded(locked, self.project)
+            self.lock: Mapping[str, Any] = locked.data
+            row = self.journal.execute(
+                "SELECT max(version) FROM versions WHERE command = 'run' AND finished IS NOT NULL"
+            ).fetchone()
+        except (RecipeError, UsageError) as error:
+            raise CannotJudge(str(error)) from None
+        except OSError as error:
+            raise CannotJudge(f"{directory} holds no finished run: {error.strerror}") from None
+        except sqlite3.DatabaseError as error:
+            raise CannotJudge(f"{directory / 'run.sqlite'} is damaged: {error}") from None
+        if row[0] is None:
+            raise CannotJudge(f"{directory} holds no finished run")
+        self.version: int = row[0]
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self.journal.close()
+
+    def ids(self) -> list[str]:
+        """Ids of the records that have contents, in task order."""
+        query = "SELECT id FROM records WHERE version = ? AND content IS NOT NULL ORDER BY task, branch"
+        return [row[0] for row in self.journal.execute(query, (self.version,))]
+
+    def record(self, id: str) -> tuple[RecordEntry, bytes | None]:
+        """A record by its id or the beginning of it, with its contents before anything was redacted.
+
+        Raises UsageError where there is none, or more than one.
+        """
+        query = "SELECT id FROM records WHERE version = ? AND id >= ? AND id < ? LIMIT 2"
+        found = self.journal.execute(query, (self.version, id, id + "g")).fetchall()
+        if len(found) != 1:
+            what = "more than one record begins" if found else "no record begins"
+            raise UsageError(f"{what} with {id!r} in {self.directory}")
+        return next(stored_records(self.journal, self.version, original=True, id=found[0][0]))
+
+    def request(self, key: bytes) -> bytes | None:
+        """The body of a request."""
+        row = self.journal.execute("SELECT body FROM requests WHERE key = ?", (key,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def answer(self, key: bytes) -> Answer | None:
+        """The answer to a request."""
+        row = self.journal.execute(
+            "SELECT c.text, c.finish_reason, c.input_tokens, c.output_tokens, c.source, s.engines "
+            "FROM completions AS c LEFT JOIN sessions AS s ON s.session = c.session WHERE c.key = ?",
+            (key,),
+        ).fetchone()
+        if row is None:
+            return None
+        engines = orjson.loads(row[5]) if row[5] else {}
+        return Answer(Completion(*row[:4]), row[4], engines if isinstance(engines, dict) else {})

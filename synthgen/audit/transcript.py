@@ -1,0 +1,207 @@
+"""Transcript replay: everything that follows from a record's seeds and the raw answers, computed again.
+
+The prompts are rendered anew, requests and their keys built from that, the answers put where they belong,
+and the row made of it. It needs no engine and holds anywhere. Templates are rendered in their sandbox; a prompt's
+file counts only where its digest is the one that was locked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from synthgen.asking import RE_ASKS, InvalidAnswer, checker, usable
+from synthgen.audit.recorded import RecordedRun
+from synthgen.conversation import NoConversation
+from synthgen.digests import RequestFrame, record_id, request_frame, request_key, value_digest
+from synthgen.engines.base import ModelIdentity
+from synthgen.journal import RecordEntry
+from synthgen.prompt import Prompt, PromptFailed
+from synthgen.recipe import ChoiceSeed, FileSeed
+from synthgen.seeds import drawn
+
+
+@dataclass
+class Transcript:
+    """What differs, each with its place, and what could not be judged."""
+
+    differs: list[str] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> str:
+        """`differs`, `not judged` or `replayed`."""
+        return "differs" if self.differs else "not judged" if self.unjudged else "replayed"
+
+
+class _Differs(Exception):
+    """What follows cannot be computed."""
+
+
+def transcript(run: RecordedRun, entry: RecordEntry, body: bytes | None) -> Transcript:
+    """Replay one record from its original contents."""
+    found = Transcript()
+    try:
+        if body is not None:
+            _Replay(run, entry, found).go(body)
+        elif entry.state == "failed":
+            _requests_alone(run, entry, found)
+            found.unjudged.append("the record failed before it had contents")
+        else:
+            found.differs.append("contents: are not in the journal")
+    except _Differs as difference:
+        found.differs.append(str(difference))
+    except (PromptFailed, NoConversation) as error:
+        found.differs.append(f"row: {error}")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        found.differs.append(f"contents: are not what synthgen wrote: {type(error).__name__}: {error}"[:300])
+    return found
+
+
+def _requests_alone(run: RecordedRun, entry: RecordEntry, found: Transcript) -> None:
+    for number, key in enumerate(entry.requests, 1):
+        body = run.request(key)
+        if body is not None and request_key(body) != key:
+            found.differs.append(f"request {number}: its key is not the digest of its body")
+
+
+class _Replay:
+    """One record at work."""
+
+    def __init__(self, run: RecordedRun, entry: RecordEntry, found: Transcript) -> None:
+        self._run = run
+        self._entry = entry
+        self._found = found
+        self._recipe = run.recorded.recipe
+        self._keys = iter(entry.requests)
+        self._number = 0
+        self._repeat: int | None = None
+        self._alike: dict[bytes, int] = {}
+
+    def go(self, body: bytes) -> None:
+        contents = orjson.loads(body)
+        fields, row = contents["fields"], contents["row"]
+        steps = [name for name, _ in self._recipe.named_steps()]
+        values = {name: value for name, value in fields.items() if name not in steps}
+        self._check_sources(values)
+        for name in steps:
+            values[name] = self._step(name, values)
+            if values[name] != fields.get(name):
+                raise _Differs(f"fields.{name}: is not what the raw answer gives")
+        for _ in self._keys:
+            raise _Differs("requests: there are more than the steps ask")
+        made = self._run.recorded.shape.make(values)
+        for name in [*made, *(name for name in row if name not in made)]:
+            if name not in row or name not in made or made[name] != row[name]:
+                self._found.differs.append(f"row.{name}: is not what the fields give")
+        digest = hashlib.sha256(body).digest()
+        if digest != (self._entry.original or self._entry.content):
+            self._found.differs.append("contents: their digest is another")
+        elif not self._found.differs and orjson.dumps({"fields": values, "row": made}) != body:
+            self._found.differs.append("contents: are not the bytes that the fields and the row give")
+        self._check_id(values)
+
+    def _check_sources(self, values: Mapping[str, Any]) -> None:
+        for source in self._entry.sources:
+            seed = source["seed"]
+            if seed not in values or value_digest(values[seed]).hex() != source["sha256"]:
+                self._found.differs.append(f"fields.{seed}: is not the seed row that its source names")
+
+    def _check_id(self, values: Mapping[str, Any]) -> None:
+        """The id follows from the rows; so do the choices that were drawn."""
+        seeds = self._recipe.seeds
+        rows = [
+            name for name, spec in seeds.items()
+            if not isinstance(spec, ChoiceSeed) and not (isinstance(spec, FileSeed) and spec.sample)
+        ]  # fmt: skip
+        material = b"".join(name.encode() + b"\0" + value_digest(values[name]) for name in rows)
+        task = hashlib.sha256(material).digest()[:16]
+        if self._repeat is None:
+            return
+        if record_id(self._recipe.name, task, self._repeat, self._entry.branch) != self._entry.id:
+            self._found.differs.append("id: does not follow from the seeds")
+        for name, spec in seeds.items():
+            if isinstance(spec, ChoiceSeed):
+                picked = drawn(spec).pick(self._recipe.seed, name, task, self._repeat).value
+                if picked != values[name]:
+                    self._found.differs.append(f"fields.{name}: is not what is drawn for this task")
+
+    def _step(self, name: str, values: Mapping[str, Any]) -> Any:
+        prompt = self._run.recorded.prompts[name]
+        locked = self._run.lock["prompts"][name]["sha256"]
+        if isinstance(prompt, Prompt) and prompt.sha256 == locked:
+            messages: Any = prompt.render(values)
+        else:
+            why = prompt if isinstance(prompt, str) else "its file is not what it was"
+            self._found.unjudged.append(f"step {name}: the prompt cannot be rendered again: {why}")
+            messages = None
+        for attempt in range(RE_ASKS + 1):
+            key, said = self._next(name)
+            if attempt == 0:
+                if messages is None:
+                    messages = said["messages"]
+                schema = (
+                    prompt.schema
+                    if isinstance(prompt, Prompt) and prompt.sha256 == locked
+                    else said["schema"]
+                )
+                if self._repeat is None:
+                    self._repeat = int(said["repeat"])
+                frame = self._frame(name, said, schema)
+                plain = frame.body(messages, repeat=self._repeat)
+                number = self._alike.get(plain, 0)
+                self._alike[plain] = number + 1
+            wanted = frame.body(messages, repeat=self._repeat or 0, number=number, attempt=attempt)
+            if request_key(wanted) != key:
+                raise _Differs(f"request {self._number}: {_fields_that_differ(orjson.loads(wanted), said)}")
+            answer = self._run.answer(key)
+            if answer is None:
+                raise _Differs(f"request {self._number}: its answer is not in the journal")
+            try:
+                return usable(answer.completion, checker(schema))
+            except InvalidAnswer as error:
+                last = error
+        raise _Differs(f"step {name}: no answer can be used: {last}")
+
+    def _next(self, step: str) -> tuple[bytes, dict[str, Any]]:
+        key = next(self._keys, None)
+        self._number += 1
+        if key is None:
+            raise _Differs(f"requests: there is none for step {step}")
+        body = self._run.request(key)
+        if body is None:
+            raise _Differs(f"request {self._number}: is not in the journal")
+        said = orjson.loads(body)
+        if request_key(body) != key:
+            raise _Differs(f"request {self._number}: its key is not the digest of its body")
+        return key, said
+
+    def _frame(self, step: str, said: Mapping[str, Any], schema: Mapping[str, Any] | None) -> RequestFrame:
+        """As the lock has it; arguments of the chat template are taken from the request."""
+        name = dict(self._recipe.named_steps())[step].model or "default"
+        model = self._run.lock["models"][name]
+        identity = ModelIdentity(
+            model["engine"], model["id"], model["revision"], model["weights"], model["chat_template"]
+        )
+        return request_frame(
+            identity,
+            sampling=self._run.lock["sampling"][step],
+            schema=schema,
+            seed=self._recipe.seed,
+            template_args=said["template"]["args"],
+        )
+
+
+def _fields_that_differ(wanted: Mapping[str, Any], said: Mapping[str, Any]) -> str:
+    names = ", ".join(_differing(wanted, said)) or "its bytes"
+    return f"{names}: not what the recipe and the seeds give"
+
+
+def _differing(wanted: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted({*wanted, *said}):
+        if wanted.get(name) != said.get(name):
+            yield name
