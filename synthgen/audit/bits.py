@@ -1,7 +1,8 @@
 """Bit replay: the same request asked again of the same engine, one at a time.
 
-An answer counts as another only where nothing but the record can be the cause: the same engine in the same version
-with the same weights on the same processor, and both times alone. Whatever else differs makes it not comparable.
+An answer counts as another only where nothing but the record can be the cause: the same engine in the same
+version with the same weights on the same processor, and alone both times. Whatever else differs makes it not
+comparable.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def points(said: Mapping[str, Any], answer: Answer, name: str, now: ModelIdentit
 
 
 def company(engine: str, details: Mapping[str, Any]) -> str | None:
-    """Why an answer may be another than the one given alone; None where it was made under the pinned profile."""
+    """Why an answer may be another than one given alone; None where it was made under the pinned profile."""
     if engine == "llamacpp" and details.get("slots") != 1:
         return f"made with slots: {details.get('slots')}; with slots: 1 it could be compared"
     if engine == "vllm" and details.get("sequences") != 1:
@@ -139,9 +140,7 @@ async def asked_again(run: RecordedRun, keys: Sequence[bytes], engines: Engines)
     for key in keys:
         body, answer = run.request(key), run.answer(key)
         if body is None or answer is None:
-            found.append(
-                Bits(key.hex(), "not comparable", ["the request, or its answer, is not in the journal"])
-            )
+            found.append(Bits(key.hex(), "not comparable", ["it, or its answer, is not in the journal"]))
             continue
         said = orjson.loads(body)
         name = model_of(run.lock, said)

@@ -21,11 +21,16 @@ from synthgen.yamlfile import read_yaml
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A stored completion, the run it was taken from, if from another, and what engines of its session were."""
+    """A stored completion, the run that it was taken from, if any, and what its session's engines ran on."""
 
     completion: Completion
     source: str | None
     engines: Mapping[str, Any]
+
+
+def as_bytes(value: object) -> bytes:
+    """What a column holds, also where somebody made a text of it."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="replace")
 
 
 class RecordedRun:
@@ -75,12 +80,13 @@ class RecordedRun:
         if len(found) != 1:
             what = "more than one record begins" if found else "no record begins"
             raise UsageError(f"{what} with {id!r} in {self.directory}")
-        return next(stored_records(self.journal, self.version, original=True, id=found[0][0]))
+        entry, body = next(stored_records(self.journal, self.version, original=True, id=found[0][0]))
+        return entry, None if body is None else as_bytes(body)
 
     def request(self, key: bytes) -> bytes | None:
         """The body of a request."""
         row = self.journal.execute("SELECT body FROM requests WHERE key = ?", (key,)).fetchone()
-        return bytes(row[0]) if row else None
+        return as_bytes(row[0]) if row else None
 
     def answer(self, key: bytes) -> Answer | None:
         """The answer to a request."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthgen.audit.bits import Answer, Bits, asked_again, pinned
-from synthgen.audit.recorded import RecordedRun
+from synthgen.audit.bits import Bits, asked_again, pinned
+from synthgen.audit.findings import CannotJudge
+from synthgen.audit.recorded import Answer, RecordedRun
 from synthgen.audit.transcript import Transcript, transcript
 from synthgen.engines.base import Engine
 from synthgen.errors import UsageError
@@ -20,7 +22,7 @@ from synthgen.recipe import ModelRef
 
 @dataclass(frozen=True)
 class Asking:
-    """How engines are asked again; the names are those of `run`'s options. `own` is an engine of the caller's."""
+    """How engines are asked again, in the names of `run`'s options; `own` is an engine of the caller's."""
 
     engine: str | None = None
     model: str | None = None
@@ -96,8 +98,8 @@ def replay(
 ) -> Replays:
     """Replay some records of a finished run, or so many that are drawn with a seed.
 
-    Without `asking` it is the transcript alone. Raises CannotJudge where there is no finished run, UsageError for a
-    record that is not there, EngineUnreachable.
+    Without `asking` it is the transcript alone. Raises CannotJudge where there is no finished run, UsageError
+    for a record that is not there, EngineUnreachable.
     """
     run = RecordedRun(directory, project)
     try:
@@ -113,9 +115,11 @@ def replay(
         if asking is not None:
             keys = [entry.requests for entry, _ in entries]
             asyncio.run(_ask(run, found.records, keys, asking))
-        return found
+    except sqlite3.DatabaseError as error:
+        raise CannotJudge(f"{directory / 'run.sqlite'} is damaged: {error}"[:300]) from None
     finally:
         run.close()
+    return found
 
 
 async def _ask(
@@ -138,7 +142,7 @@ class _Engines:
         self._started: dict[str, Engine | str] = {}
 
     async def of(self, name: str, said: Mapping[str, Any], answer: Answer) -> Engine | str:
-        """The engine for the model of that name in the lock, or why there is none. Raises EngineUnreachable."""
+        """The engine for the lock's model of that name, or why there is none. Raises EngineUnreachable."""
         if name not in self._started:
             engine = self._asking.own or self._opened(name, said, answer)
             self._started[name] = engine

@@ -1,8 +1,8 @@
 """Transcript replay: everything that follows from a record's seeds and the raw answers, computed again.
 
 The prompts are rendered anew, requests and their keys built from that, the answers put where they belong,
-and the row made of it. It needs no engine and holds anywhere. Templates are rendered in their sandbox; a prompt's
-file counts only where its digest is the one that was locked.
+and the row made of it. It needs no engine and holds anywhere. Templates are rendered in their sandbox; the
+file of a prompt counts only where its digest is the one that was locked.
 """
 
 from __future__ import annotations
@@ -133,17 +133,18 @@ class _Replay:
     def _step(self, name: str, values: Mapping[str, Any]) -> Any:
         prompt = self._run.recorded.prompts[name]
         locked = self._run.lock["prompts"][name]["sha256"]
+        messages: Any = None
+        schema: Mapping[str, Any] | None = None
         if isinstance(prompt, Prompt) and prompt.sha256 == locked:
-            messages: Any = prompt.render(values)
+            messages, schema = prompt.render(values), prompt.schema
         else:
             why = prompt if isinstance(prompt, str) else "its file is not what it was"
             self._found.unjudged.append(f"step {name}: the prompt cannot be rendered again: {why}")
-            messages = None
         for attempt in range(RE_ASKS + 1):
             key, said = self._next(name)
             if attempt == 0:
                 if messages is None:
-                    messages = said["messages"]
+                    messages, schema = said["messages"], said["schema"]
                 schema = (
                     prompt.schema
                     if isinstance(prompt, Prompt) and prompt.sha256 == locked

@@ -60,8 +60,9 @@ def check_options(options: Mapping[str, Any]) -> dict[str, int]:
     `n_ctx` is the context of each slot, `slots` (or `n_parallel`) how many requests run at once.
     `reuse_prefixes` keeps what prompts have in common, which is quicker, but then a seeded request may answer
     otherwise in another order; by default it is on, unless there is one slot. Without it prompts are read one
-    at a time, while other answers go on, so that none is cut into parts by the company it is in. Weights whose
-    kernels round otherwise for one row than for many (Q8_0, F16) still need one slot to answer the same always.
+    at a time, while other answers go on, so that none is cut into parts by the company it is in: then Q4_1
+    weights answer as they do alone. Kernels for other weights may round otherwise for one row than for many,
+    and then it takes one slot.
     """
     for name, value in options.items():
         if name in SWITCHES:
