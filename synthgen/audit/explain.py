@@ -1,4 +1,4 @@
-"""`audit explain`: why a record was kept or dropped, by how much, and which bounds would have changed that."""
+"""`audit explain`: why a record was kept or dropped, by how much, and which bounds would change that."""
 
 from __future__ import annotations
 

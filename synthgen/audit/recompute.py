@@ -84,30 +84,36 @@ def recompute(
 
 def _made(name: str, link: Mapping[str, Any]) -> ChainFilter | str:
     """The filter as it was used, or why it cannot be used here."""
-    origin, filter = link.get("origin"), str(link.get("filter") or name)
-    if origin != "shipped":
-        return {None: "nothing is recorded of the filter", "project": "your own filter"}.get(
-            origin, f"a filter of the package {str(origin)[:80]}"
-        )
-    file = shipped("filters") / f"{filter}.py"
-    if not NAME.fullmatch(filter) or not file.is_file():
-        return "no filter of that name ships today"
-    if code_sha256(file) != link.get("code_sha256"):
-        return "the code of the filter is another today"
-    if link.get("files"):
-        return "it reads other files"
-    if "model" in link:
-        return "it asks a model"
-    params = link.get("params") or {}
-    if filter == "ifd" or any(params.get(each) for each in LOADS_A_MODEL):
-        return "it loads a model"
-    definition = vars(importlib.import_module(f"synthgen.filters.{filter}")).get(filter)
-    if not isinstance(definition, FilterDefinition):
-        return "no filter of that name ships today"
+    filter, params = str(link.get("filter") or name), link.get("params") or {}
+    if (why := _not_ours(filter, link) or _needs_more(filter, link)) is not None:
+        return why
+    definition = vars(importlib.import_module(f"synthgen.filters.{filter}"))[filter]
+    assert isinstance(definition, FilterDefinition)
     if problems := check_params(definition, params):
         return f"its parameters are not ones that it takes: {problems[0][1]}"
     used = {key: link.get(key) for key in ("of", "min", "max", "action")}
     return ChainFilter(name, "shipped", definition, params, **cast(Any, used))
+
+
+def _not_ours(filter: str, link: Mapping[str, Any]) -> str | None:
+    origin, file = link.get("origin"), shipped("filters") / f"{filter}.py"
+    if origin is None:
+        return "nothing is recorded of the filter"
+    if origin != "shipped":
+        return "your own filter" if origin == "project" else f"a filter of the package {str(origin)[:80]}"
+    if not NAME.fullmatch(filter) or not file.is_file():
+        return "no filter of that name ships today"
+    return None if code_sha256(file) == link.get("code_sha256") else "the code of the filter is another today"
+
+
+def _needs_more(filter: str, link: Mapping[str, Any]) -> str | None:
+    params = link.get("params") or {}
+    if link.get("files"):
+        return "it reads other files"
+    if "model" in link:
+        return "it asks a model"
+    loads = filter == "ifd" or any(params.get(each) for each in LOADS_A_MODEL)
+    return "it loads a model" if loads else None
 
 
 def _measured(link: ChainFilter, id: str, body: bytes) -> tuple[Measurement | str, bytes]:

@@ -1,4 +1,4 @@
-"""`audit explain`: the bound that it names is the one that changes the decision, and it runs nothing of ours."""
+"""`audit explain`: the bounds that it names change the decision, and nothing of the project is run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from synthgen.audit.explain import explain
+from synthgen.audit.explain import OF_THE_RUN, explain
 from synthgen.audit.place import place_of
 from synthgen.cli import app
 from synthgen.engines.base import Request, RequestFailed
@@ -39,7 +39,7 @@ def answer(request: Request) -> Any:
     if number in (1, 2):
         return "The same nine words stand in here two times"
     if number == 3:
-        return "Write to jane.doe@example.com for every one of the details"
+        return "Write to office@brassworks.museum for every one of the details"
     if number == 4:
         return "I'm sorry, but I cannot help you with this."
     return answer_of(request)
@@ -94,31 +94,35 @@ def test_the_bounds_that_it_names_change_the_decision(run: Path, tmp_path: Path)
             if len(sets) > 1:
                 one = recurate(place, sets[:1], project=tmp_path / "project", dry_run=True)
                 assert record["id"] not in [id for id, _ in one.changes.enter]
-    assert {by for by, _ in seen} == {"words", "long", "duplicate"}
+    assert {by for by, _ in seen} >= {"words", "duplicate"}
     assert {count for _, count in seen} >= {1, 2}
     kept = next(record for record in records(place) if record["state"] == "kept")
     for each in explain(place_of(place), kept["id"])["change"]:
         [(name, value)] = each["bound"].items()
         if each["filter"] in ("words", "long"):
             beyond = value + 0.5 if name == "min" else value - 0.5
-            sets = [f"{each['filter']}.{name}={beyond}"]
+            other = "max=999" if name == "min" else "min=0"
+            sets = [f"{each['filter']}.{name}={beyond}", f"{each['filter']}.{other}"]
             done = recurate(place, sets, project=tmp_path / "project", dry_run=True)
             assert (kept["id"], each["filter"]) in done.changes.leave
 
 
 def test_in_words(run: Path) -> None:
     assert of_task(run, 0)["because"] == ["it failed: too long", "no bound changes that"]
-    assert of_task(run, 2)["because"] == [
-        "duplicate 1 > max 0.6 (by 0.4): max 1 would have kept it, if the same records had been kept before it"
-    ]
+    [sentence] = of_task(run, 2)["because"]
+    assert sentence == f"duplicate 1 > max 0.6 (by 0.4): max 1 would have kept it, {OF_THE_RUN}"
     two = next(said for said in (of_task(run, task) for task in range(5, 30)) if len(said["change"]) == 2)
     words, long = (each for each in two["filters"] if each["filter"] in ("words", "long"))
-    assert two["because"] == [
-        f"words {words['value']:g} < min 6 (by {6 - words['value']:g}): min {words['value']:g} would have kept "
-        "it, if nothing else:",
-        f"long {long['value']:g} < min 40 (by {40 - long['value']:g}) would still drop it: "
-        f"min {long['value']:g} would have kept it",
+    assert [words["min"] - words["value"], long["min"] - long["value"]] == [
+        words["outside_by"],
+        long["outside_by"],
     ]
+    first, second = two["because"]
+    assert first.startswith(f"words {words['value']:g} < min 6 (by {words['outside_by']:g}): min ")
+    assert first.endswith("would have kept it, if nothing else:")
+    assert second.startswith(
+        f"long {long['value']:g} < min 40 (by {long['outside_by']:g}) would still drop it"
+    )
     assert "refusal 1 > max 0 (by 1), which only flags it" in of_task(run, 4)["because"]
     assert "words 9 ≤ max 9: any max below 9 drops it" in of_task(run, 4)["because"]
 
@@ -164,19 +168,19 @@ def test_contents_that_were_redacted_otherwise_do_not_agree(run: Path, tmp_path:
         ),
         ("params", {"model": "x"}, "it loads a model"),
         ("model", "default", "it asks a model"),
-        ("files", {"against": []}, None),
         ("files", {"against": [{"path": "x"}]}, "it reads other files"),
         ("of", "no_such_field", "no field 'no_such_field'"),
     ],
 )
-def test_what_is_not_recomputed(run: Path, tmp_path: Path, path: str, value: Any, why: str | None) -> None:
+def test_what_is_not_recomputed(run: Path, tmp_path: Path, path: str, value: Any, why: str) -> None:
     with RunView(run) as view:
         chain = view.chain()
     chain[1][path] = value
     quoted = json.dumps(chain).replace("'", "''")
     place = altered(run, tmp_path / "run", f"UPDATE versions SET chain = '{quoted}'")
     again = {each["filter"]: each["recomputed"] for each in of_task(place, 1)["filters"]}["words"]
-    assert (again["agrees"] is True) if why is None else (again["agrees"] is None and why in again["why"])
+    assert again["agrees"] is None
+    assert why in again["why"]
 
 
 def test_nothing_of_the_project_is_run(run: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_dataset_alone_gives_the_same_proof(signed: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("key", ["key.pub", "other.pub", None])
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_edited_byte_is_refused(
     signed: Path, tmp_path: Path, key: str | None, data: st.DataObject
