@@ -105,10 +105,10 @@ def reading(what: Path) -> Iterator[None]:
     except BrokenPipeError:  # whoever reads the results has seen enough
         raise
     except sqlite3.Error as error:
-        raise CannotJudge(f"{what}: run.sqlite is damaged: {error}") from None
+        raise CannotJudge(f"{what}: the journal is damaged: {error}") from None
     except Broken as broken:
         raise CannotJudge(f"{what}: line {broken.number} {broken}") from None
     except OSError as error:
         raise CannotJudge(f"{error.filename or what} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError) as error:
         raise CannotJudge(f"{what} holds what synthgen did not write: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from synthgen.cli.audit import explain, show, verify
+from synthgen.cli.audit import diff, explain, show, verify
 
 app = typer.Typer(
     help="Verify and explain what a run published.", no_args_is_help=True, rich_markup_mode=None
@@ -12,3 +12,4 @@ app = typer.Typer(
 app.command("verify")(verify.verify)
 app.command("show")(show.show)
 app.command("explain")(explain.explain)
+app.command("diff")(diff.diff)
