@@ -52,9 +52,9 @@ class _Side:
 
 
 def diff(a: Place, b: Place, limit: int = 20) -> dict[str, Any]:
-    """Inputs that differ (None where a side has no lock yet), and the first records that entered, left or changed from `a` to `b`, with counts.
+    """Inputs that differ, and the first records that entered, left or changed from `a` to `b`, with counts.
 
-    Raises CannotJudge where the files of one are not in order.
+    `inputs` is None where a side has no lock yet. Raises CannotJudge where the files of one are not in order.
     """
     with closing(sqlite3.connect("")) as both:  # "": a file of its own, which is gone afterwards
         both.execute(_TABLE)
@@ -205,14 +205,15 @@ def _inputs(lock: Mapping[str, Any]) -> dict[str, Any]:
         order = [str(link["name"]) for link in said["filters"]]
         said["filters"] = {"order": order} | {str(link["name"]): link for link in said["filters"]}
     found: dict[str, Any] = {}
-    _flatten("", said, found)
+    for name, part in said.items():
+        _flatten(name, part, found)
     return found
 
 
 def _flatten(path: str, value: Any, found: dict[str, Any]) -> None:
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            _flatten(f"{path}.{key}" if path else str(key), item, found)
+            _flatten(f"{path}.{key}", item, found)
     elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         for number, item in enumerate(value):
             _flatten(f"{path}.{number}", item, found)

@@ -187,10 +187,13 @@ def test_it_is_what_curate_says_of_new_bounds(run: Path, low: int, high: int, li
 
 
 HOSTILE = [
-    "UPDATE records SET verdicts = '{}'", "UPDATE records SET id = 3", "UPDATE records SET task = -1 WHERE task = 1",
-   
-    "UPDATE records SET requests = 'x'", "UPDATE records SET content = 3.5", "DROP TABLE records",
-]  # fmt: skip
+    "UPDATE records SET verdicts = '{}'",
+    "UPDATE records SET id = 3",
+    "UPDATE records SET task = -1 WHERE task = 1",
+    "UPDATE records SET requests = 'x'",
+    "UPDATE records SET content = 3.5",
+    "DROP TABLE records",
+]
 
 
 @pytest.mark.parametrize("query", HOSTILE)
