@@ -8,6 +8,7 @@ from typing import Any
 from synthgen.audit.history import bounds, exact, history
 from synthgen.audit.place import Place, reading
 from synthgen.audit.recompute import Contents, Recomputed, recompute
+from synthgen.errors import UsageError
 
 OF_THE_RUN = "if the same records had been kept before it"
 
@@ -44,8 +45,11 @@ def _again(place: Place, record: Mapping[str, Any]) -> dict[str, Recomputed]:
             return {}
 
         def other(of: str) -> bytes | None:
-            found = view.record(of)
-            return view.stored(found)[1]
+            try:
+                found = view.record(of)
+            except UsageError:
+                return None
+            return view.stored(found)[1] if found["id"] == of else None
 
         chain = {link["name"]: link for link in view.chain() or place.lock().get("filters", [])}
         contents = Contents(entry.id, before or body, body)
@@ -133,13 +137,9 @@ def _slack(each: Mapping[str, Any]) -> list[str]:
         return [f"{_outside(each)}, which only flags it"]
     if value is None or each["action"] != "drop":
         return []
-    lines = []
+    said, lines = exact(value), []
     if each["min"] is not None:
-        lines.append(
-            f"{name} {exact(value)} ≥ min {exact(each['min'])}: any min above {exact(value)} drops it"
-        )
+        lines.append(f"{name} {said} ≥ min {exact(each['min'])}: any min above {said} would drop it")
     if each["max"] is not None:
-        lines.append(
-            f"{name} {exact(value)} ≤ max {exact(each['max'])}: any max below {exact(value)} drops it"
-        )
-    return lines
+        lines.append(f"{name} {said} ≤ max {exact(each['max'])}: any max below {said} would drop it")
+    return [f"{line}, {OF_THE_RUN}" for line in lines] if each["of_the_run"] else lines

@@ -74,11 +74,11 @@ def _show_one(record: dict[str, Any]) -> None:
 def show_row(row: dict[str, Any], limit: int | None = None) -> None:
     """A record's row: its messages, then its other fields, each cut at `limit` characters."""
     for message in row.get("messages") or []:
-        out(f"[{message['role']}]")
+        out(f"[{plain(str(message['role']), 40)}]")
         out(plain(str(message["content"]), limit))
     for name, value in row.items():
         if name != "messages":
-            out(f"{name}: {plain(str(value), limit)}")
+            out(f"{plain(name, 80)}: {plain(str(value), limit)}")
 
 
 def measured(name: str, verdict: dict[str, Any]) -> str:
@@ -91,7 +91,7 @@ def measured(name: str, verdict: dict[str, Any]) -> str:
 def show_request(request: dict[str, Any], indent: str = "  ") -> None:
     """What was asked and answered, and every try that failed."""
     for message in (request["request"] or {}).get("messages", []):
-        out(f"{indent}[{message['role']}] {plain(str(message['content']), 500)}")
+        out(f"{indent}[{plain(str(message['role']), 40)}] {plain(str(message['content']), 500)}")
     for failure in request["failures"]:
         out(f"{indent}failed try ({failure['outcome']}): {plain(failure['error'], 300)}")
     for answer in request["set_aside"]:
@@ -100,6 +100,6 @@ def show_request(request: dict[str, Any], indent: str = "  ") -> None:
     if answer is not None:
         taken = f", taken from the run {plain(answer['source'], 80)}" if answer["source"] else ""
         out(
-            f"{indent}answer ({answer['finish_reason']}, {answer['input_tokens']:,} tokens in, "
+            f"{indent}answer ({plain(answer['finish_reason'], 40)}, {answer['input_tokens']:,} tokens in, "
             f"{answer['output_tokens']:,} out{taken}): {plain(answer['text'], 2000)}"
         )

@@ -124,7 +124,7 @@ def test_in_words(run: Path) -> None:
         f"long {long['value']:g} < min 40 (by {long['outside_by']:g}) would still drop it"
     )
     assert "refusal 1 > max 0 (by 1), which only flags it" in of_task(run, 4)["because"]
-    assert "words 9 ≤ max 9: any max below 9 drops it" in of_task(run, 4)["because"]
+    assert "words 9 ≤ max 9: any max below 9 would drop it" in of_task(run, 4)["because"]
 
 
 def altered(run: Path, place: Path, *queries: str) -> Path:

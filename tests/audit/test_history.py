@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from synthgen import driver
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.history import history
 from synthgen.audit.place import place_of
@@ -22,7 +24,7 @@ from synthgen.errors import UsageError
 from synthgen.provenance.merkle import leaf_hash
 from synthgen.recurate import recurate
 from synthgen.view import RunView
-from tests.support import FakeEngine, loaded, read_jsonl, recipe, run_it
+from tests.support import FakeEngine, loaded, no_more_than, read_jsonl, recipe, run_it
 
 MASK = """
 from synthgen import filter
@@ -231,6 +233,38 @@ def test_a_journal_of_a_hostile_person_ends_in_a_sentence(run: Path, tmp_path: P
             done = CliRunner().invoke(app, ["audit", command, str(tmp_path / "run"), id])
             assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
             assert done.exit_code in (0, 2), done.output
+
+
+def test_nothing_that_a_model_or_a_file_says_reaches_the_terminal(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    with RunView(run) as view:
+        chain = [
+            {**link, "of": "\x1b[31m", "action": "\x1b[31m", "origin": "\x1b[31m"} for link in view.chain()
+        ]
+    with closing(sqlite3.connect(tmp_path / "run" / "run.sqlite")) as journal, journal:
+        journal.execute("UPDATE versions SET chain = ?", (json.dumps(chain),))
+        journal.execute("UPDATE completions SET text = char(27) || text, finish_reason = char(27)")
+        journal.execute("UPDATE records SET error = char(27) || error WHERE error IS NOT NULL")
+        journal.execute("UPDATE failures SET error = char(27) || error")
+        journal.execute("UPDATE records SET sources = replace(sources, 'data/', '\\u001b')")
+    for command in ("show", "explain"):
+        for task in range(7):
+            id = of_task(run, task)["id"]
+            done = CliRunner().invoke(app, ["audit", command, str(tmp_path / "run"), id])
+            assert done.exit_code == 0, done.output
+            assert "\x1b" not in done.output
+
+
+def test_a_run_that_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "DRAIN_SECONDS", 0.0)
+    cancel = threading.Event()
+    engine = FakeEngine(no_more_than(3, cancel), slots=1)
+    part = run_it(loaded(tmp_path), engine, directory=tmp_path / "run", cancel=cancel).dir
+    record = of_task(part, 2)
+    assert (record["ledger"]["index"], record["ledger"]["size"]) == (2, 3)
+    assert (record["ledger"]["published"], record["ledger"]["as_judged"]) == (None, True)
+    assert record["requests"][0]["answer"]["text"].startswith("answer-")
+    assert CliRunner().invoke(app, ["audit", "show", str(part), record["id"]]).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "provenance/ledger.jsonl", "provenance/train.jsonl"])

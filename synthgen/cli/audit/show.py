@@ -90,7 +90,7 @@ def _show_asked(place: int, request: dict[str, Any]) -> None:
     _head(f"request {place}{step}{again}")
     out(f"  key {request['key']}")
     if request["prompt"]:
-        out("  prompt " + ", ".join(f"{key} {value}" for key, value in request["prompt"].items()))
+        out("  prompt " + _listed(request["prompt"]))
     _show_manner(request)
     show_request(request)
 
@@ -98,9 +98,12 @@ def _show_asked(place: int, request: dict[str, Any]) -> None:
 def _show_manner(request: dict[str, Any], indent: str = "  ") -> None:
     body = request["request"] or {}
     if body:
-        said = {name: body.get(name) for name in ("engine", "model", "sampling", "schema") if body.get(name)}
-        said["seed"] = request["seed"]
-        out(indent + ", ".join(f"{name} {plain(str(value), 200)}" for name, value in said.items()))
+        said = {name: body.get(name) for name in ("engine", "model", "sampling", "schema")}
+        out(indent + _listed({**said, "seed": request["seed"]}))
+
+
+def _listed(said: dict[str, Any]) -> str:
+    return ", ".join(f"{plain(key, 40)} {plain(str(value), 200)}" for key, value in said.items() if value)
 
 
 def _show_measurement(name: str, said: dict[str, Any]) -> None:
@@ -109,9 +112,9 @@ def _show_measurement(name: str, said: dict[str, Any]) -> None:
     out(f"  {plain(measured(name, said), 300)}")
     bound = bounds(said["min"], said["max"]) if (said["min"], said["max"]) != (None, None) else "no bound"
     origin = said["origin"] or "unknown"
-    out(f"    of {said['of']}, {bound}, {said['action']}; {origin}, code {said['code_sha256']}")
+    out(plain(f"    of {said['of']}, {bound}, {said['action']}; {origin}, code {said['code_sha256']}", 400))
     if said["model"]:
-        out("    model " + ", ".join(f"{key} {value}" for key, value in said["model"].items() if value))
+        out("    model " + _listed(said["model"]))
     for request in said["requests"]:
         out(f"    request {request['key']}")
         _show_manner(request, "      ")
