@@ -11,14 +11,12 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from synthgen.audit.history import exact
-from synthgen.audit.lines import lines, parsed
-from synthgen.audit.place import LEDGER, Place, reading
+from synthgen.audit.place import LEDGER, Place, entries, reading, splits
 from synthgen.journal import open_for_reading
 
 SIDES = ("a", "b")
@@ -111,11 +109,8 @@ def _of_journal(place: Place) -> Iterator[_Row]:
 def _of_dataset(place: Place) -> Iterator[_Row]:
     """What it says of those that were kept; the ledger has the others, without a reason."""
     assert place.dataset is not None
-    for path in sorted((place.dataset / "provenance").glob("*.jsonl")):
-        if path.name == Path(LEDGER).name:
-            continue
-        for number, line in enumerate(lines(path), 1):
-            said = parsed(line, number)
+    for path in splits(place.dataset):
+        for _, _, said in entries(path):
             requests = hashlib.sha256(b"".join(bytes.fromhex(key) for key in said["requests"])).digest()
             yield (
                 str(said["id"]),
@@ -125,8 +120,7 @@ def _of_dataset(place: Place) -> Iterator[_Row]:
                 bytes.fromhex(said["content_sha256"]),
                 requests,
             )
-    for number, line in enumerate(lines(place.dataset / LEDGER), 1):
-        said = parsed(line, number)
+    for number, _, said in entries(place.dataset / LEDGER):
         if said["state"] != "kept":
             yield str(said["id"]), str(said["state"]), None, number - 1, None, None
 

@@ -106,6 +106,7 @@ def _sentences(record: Mapping[str, Any], filters: list[dict[str, Any]]) -> list
     first, rest = drops[0], drops[1:]
     lines = [f"{_outside(first)}: {_kept_by(first)}{', if nothing else:' if rest else ''}"]
     lines += [f"{_outside(each)} would still drop it: {_kept_by(each)}" for each in rest]
+    lines += [f"{name} was not asked about it, and might drop it too" for name in record["not_measured"]]
     return lines
 
 

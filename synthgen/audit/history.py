@@ -11,7 +11,7 @@ import orjson
 
 from synthgen.audit.files import Manifest
 from synthgen.audit.lines import lines, parsed, rows_of_parquet
-from synthgen.audit.place import LEDGER, Place, reading
+from synthgen.audit.place import LEDGER, Place, entries, reading, splits
 from synthgen.errors import UsageError
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import ledger_entry, statement
@@ -43,6 +43,8 @@ def _of_run(place: Place, id: str) -> dict[str, Any]:
         record["fields"] = orjson.loads(body)["fields"] if body else None
         chain = view.chain() or lock.get("filters", [])
         _describe(record, lock, chain)
+        names = [link["name"] for link in chain]
+        record["not_measured"] = [name for name in names if name not in record["measurements"]]
         for measurement in record["measurements"].values():
             keys = (measurement.get("detail") or {}).get("requests", ())
             measurement["requests"] = [view.request(bytes.fromhex(key)) for key in keys]
@@ -77,11 +79,10 @@ def _of_dataset(place: Place, id: str) -> dict[str, Any]:
     head = Manifest(place.dataset).ledger
     found: list[tuple[int, bytes, dict[str, Any]]] = []
     tree = Growing()
-    for number, line in enumerate(lines(place.dataset / LEDGER)):
+    for number, line, entry in entries(place.dataset / LEDGER):
         tree.append(leaf_hash(line))
-        entry = parsed(line, number + 1)
         if str(entry.get("id")).startswith(id) and len(found) < 2:
-            found.append((number, line, entry))
+            found.append((number - 1, line, entry))
     if len(found) != 1:
         what = "more than one record begins" if found else "no record begins"
         raise UsageError(f"{what} with {id!r} in {place.directory}")
@@ -91,6 +92,7 @@ def _of_dataset(place: Place, id: str) -> dict[str, Any]:
         "id": str(entry["id"]),
         "state": str(entry["state"]),
         "measurements": {},
+        "not_measured": [],
         "sources": [],
         "requests": [],
         "transforms": [],
@@ -128,17 +130,11 @@ def _of_dataset(place: Place, id: str) -> dict[str, Any]:
     return record
 
 
-def _splits(dataset: Path) -> Iterator[Path]:
-    for path in sorted((dataset / "provenance").glob("*.jsonl")):
-        if path.name != Path(LEDGER).name:
-            yield path
-
-
 def _stated(dataset: Path, id: str) -> tuple[bytes, str, int] | None:
     """The line that states what a kept record is, with its split and its number there."""
-    for path in _splits(dataset):
-        for number, line in enumerate(lines(path), 1):
-            if parsed(line, number).get("id") == id:
+    for path in splits(dataset):
+        for number, line, said in entries(path):
+            if said.get("id") == id:
                 return line, path.stem, number
     return None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.audit.findings import CannotJudge
-from synthgen.audit.lines import Broken
+from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.errors import RecipeError, UsageError
 from synthgen.journal import open_for_reading
 from synthgen.provenance.manifest import MANIFEST
@@ -112,3 +112,17 @@ def reading(what: Path) -> Iterator[None]:
         raise CannotJudge(f"{error.filename or what} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError) as error:
         raise CannotJudge(f"{what} holds what synthgen did not write: {error}") from None
+
+
+def entries(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """The lines of a file of mappings, numbered from 1. Raises CannotJudge, naming the file and the line."""
+    with reading(path):
+        for number, line in enumerate(lines(path), 1):
+            yield number, line, parsed(line, number)
+
+
+def splits(dataset: Path) -> list[Path]:
+    """The files that state what each row of a dataset is, a split each."""
+    return [
+        path for path in sorted((dataset / "provenance").glob("*.jsonl")) if path.name != Path(LEDGER).name
+    ]

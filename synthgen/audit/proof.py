@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from synthgen.audit.files import Manifest, stated_in
 from synthgen.audit.findings import CannotJudge, Findings
-from synthgen.audit.lines import lines, parsed, small_file
-from synthgen.audit.place import LEDGER, Place, reading
+from synthgen.audit.lines import small_file
+from synthgen.audit.place import LEDGER, Place, entries, reading
 from synthgen.errors import UsageError
 from synthgen.provenance.merkle import includes, inclusion_proof, leaf_hash, root_of
 from synthgen.provenance.schema import Proof
@@ -42,10 +42,10 @@ def write_proof(place: Place, id: str, file: Path) -> None:
 def _proof(dataset: Path, id: str) -> bytes:
     manifest = Manifest(dataset)
     hashes, found = bytearray(), None
-    for number, line in enumerate(lines(dataset / LEDGER)):
+    for number, line, said in entries(dataset / LEDGER):
         hashes += leaf_hash(line)
-        if found is None and parsed(line, number + 1).get("id") == id:
-            found = number, line
+        if found is None and said.get("id") == id:
+            found = number - 1, line
     size = len(hashes) // SIZE
     root = root_of(bytes(hashes[at : at + SIZE]) for at in range(0, len(hashes), SIZE)).hex()
     if found is None or (root, size) != (manifest.ledger.root, manifest.ledger.size):
@@ -53,7 +53,7 @@ def _proof(dataset: Path, id: str) -> bytes:
             f"the ledger of {dataset} is not what its manifest says; synthgen audit verify says more"
         )
     index, entry = found
-    said = Proof(
+    proof = Proof(
         format="urn:synthgen:proof:v1",
         entry=entry.decode(),
         index=index,
@@ -63,7 +63,7 @@ def _proof(dataset: Path, id: str) -> bytes:
         manifest=manifest.envelope,
         sha256="0" * SIZE * 2,
     )
-    return _written(said.model_copy(update={"sha256": _checksum(said)}))
+    return _written(proof.model_copy(update={"sha256": _checksum(proof)}))
 
 
 def _checksum(proof: Proof) -> str:

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from synthgen import driver
+from synthgen.audit.explain import explain
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.history import history
 from synthgen.audit.place import place_of
@@ -143,6 +144,10 @@ def test_tries_that_failed_and_answers_that_could_not_be_used(run: Path) -> None
 def test_a_duplicate_names_the_record_that_stayed(run: Path) -> None:
     record = of_task(run, 6)
     assert record["decision"]["reason"] == "duplicate 1 is not at most 0.8"
+    assert record["not_measured"] == ["ask"]
+    said = explain(place_of(run), record["id"])["because"]
+    assert said[0].startswith("duplicate 1 > max 0.8 (by 0.2): max 1 would have kept it")
+    assert said[1:] == ["ask was not asked about it, and might drop it too"]
     [stayed] = record["duplicate_of"]
     assert stayed["id"] == of_task(run, 5)["id"]
     assert (stayed["similarity"], stayed["state"]) == (1, "kept")

@@ -63,6 +63,8 @@ def _show(record: dict[str, Any]) -> None:
         _head("measurements")
     for name, said in record["measurements"].items():
         _show_measurement(name, said)
+    for name in record["not_measured"]:
+        out(f"  {plain(name, 80)} measured nothing of it")
     for other in record["duplicate_of"]:
         _head(f"like a record that stayed: {other['id']}, similarity {other['similarity']:g}")
         show_row(other["row"] or {}, OTHER)
