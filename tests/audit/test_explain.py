@@ -209,7 +209,7 @@ def test_the_command(run: Path) -> None:
     shown = CliRunner().invoke(app, ["audit", "explain", str(run), id[:12]])
     assert shown.exit_code == 0, shown.output
     assert "duplicate 1 > max 0.6 (by 0.4): max 1 would have kept it" in shown.stdout
-    assert "mine         1.0        not recomputed: your own filter" in shown.stdout
-    assert "words        9.0        agrees" in shown.stdout
+    assert "mine       1         not recomputed: your own filter" in shown.stdout
+    assert "words      9         agrees" in shown.stdout
     as_json = CliRunner().invoke(app, ["audit", "explain", str(run), id, "--json"])
     assert json.loads(as_json.stdout) == of_task(run, 2)

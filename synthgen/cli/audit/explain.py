@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from synthgen.cli.audit.options import AnyDirectory, IdArgument, judging
-from synthgen.cli.options import JsonOption, VersionOption, out, out_json, plain
+from synthgen.cli.options import JsonOption, VersionOption, out, out_json, plain, table
 
 
 def explain(
@@ -13,14 +13,15 @@ def explain(
 ) -> None:
     """Say which filter decided, by how much, what bound would have changed it; measure again what can be."""
     from synthgen.audit.explain import explain as explained
-    from synthgen.audit.place import place_of
+    from synthgen.audit.place import place_of, reading
 
     with judging():
         said = explained(place_of(directory, version), id)
         if as_json:
             out_json(said)
         else:
-            _show(said)
+            with reading(directory):
+                _show(said)
 
 
 def _show(said: dict[str, Any]) -> None:
@@ -28,14 +29,18 @@ def _show(said: dict[str, Any]) -> None:
     for sentence in said["because"]:
         out(f"  {plain(sentence, 400)}")
     if said["filters"]:
+        rows = [
+            (plain(each["filter"], 40), _number(each), _again(each["recomputed"])) for each in said["filters"]
+        ]
         out("")
-        out("measured again")
-    for each in said["filters"]:
-        again = each["recomputed"]
-        if again["agrees"] is None:
-            result = f"not recomputed: {again['why']}"
-        elif again["agrees"]:
-            result = "agrees"
-        else:
-            result = f"DOES NOT AGREE: {again['why'] or again['value']}"
-        out(f"  {plain(each['filter'], 80):<12} {plain(str(each['value']), 40):<10} {plain(result, 300)}")
+        out(table([("filter", "measured", "again"), *rows]))
+
+
+def _number(each: dict[str, Any]) -> str:
+    return "abstains" if each["value"] is None else f"{each['value']:g}"
+
+
+def _again(again: dict[str, Any]) -> str:
+    if again["agrees"] is None:
+        return plain(f"not recomputed: {again['why']}", 300)
+    return "agrees" if again["agrees"] else plain(f"DOES NOT AGREE: {again['why'] or again['value']}", 300)
