@@ -13,7 +13,7 @@ import orjson
 from synthgen.audit.findings import CannotJudge
 from synthgen.engines.base import Completion
 from synthgen.errors import RecipeError, UsageError
-from synthgen.journal import RecordEntry, open_for_reading, stored_records
+from synthgen.journal import RecordEntry, open_for_reading, stored_record
 from synthgen.loading import Recorded, load_recorded
 from synthgen.project import Project
 from synthgen.yamlfile import read_yaml
@@ -75,13 +75,14 @@ class RecordedRun:
 
         Raises UsageError where there is none, or more than one.
         """
-        query = "SELECT id FROM records WHERE version = ? AND id >= ? AND id < ? LIMIT 2"
+        query = "SELECT task, branch FROM records WHERE version = ? AND id >= ? AND id < ? LIMIT 2"
         found = self.journal.execute(query, (self.version, id, id + "g")).fetchall()
         if len(found) != 1:
             what = "more than one record begins" if found else "no record begins"
             raise UsageError(f"{what} with {id!r} in {self.directory}")
-        entry, body = next(stored_records(self.journal, self.version, original=True, id=found[0][0]))
-        return entry, None if body is None else as_bytes(body)
+        entry, body, before = stored_record(self.journal, self.version, *found[0])
+        whole = before if entry.original is not None else body
+        return entry, None if whole is None else as_bytes(whole)
 
     def request(self, key: bytes) -> bytes | None:
         """The body of a request."""

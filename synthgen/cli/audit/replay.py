@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from synthgen.cli.audit.options import judging
 from synthgen.cli.options import (
     BaseUrlOption,
     DirectoryArgument,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from synthgen.audit.bits import Bits
     from synthgen.audit.replay import Replays
 
-EXIT_CANNOT_JUDGE = 2
 SHOWN = 20
 
 
@@ -45,16 +45,12 @@ def replay(
 
     Exit 0 all replayed, 1 something differs, 2 something cannot be judged, 4 the engine cannot be had.
     """
-    from synthgen.audit.findings import CannotJudge
     from synthgen.audit.replay import Asking
     from synthgen.audit.replay import replay as replayed
 
     asking = None if no_engine else Asking(engine, model, base_url, notify=note)
-    try:
+    with judging():
         found = replayed(directory, ids or (), sample=sample, seed=seed, project=project, asking=asking)
-    except CannotJudge as error:
-        note(f"cannot be judged: {error}")
-        raise typer.Exit(EXIT_CANNOT_JUDGE) from None
     if as_json:
         out_json(found.as_json())
     else:
