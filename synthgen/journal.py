@@ -25,7 +25,7 @@ import orjson
 from synthgen.engines.base import Completion
 from synthgen.errors import RunError, UsageError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 COMMIT_EVERY = 0.25
 BACKLOG = 8000
 _NETWORK = {
@@ -66,6 +66,7 @@ CREATE TABLE filters (
 CREATE TABLE contents (
     sha256 BLOB PRIMARY KEY, body BLOB NOT NULL, measured TEXT NOT NULL);
 -- original: the contents before something was redacted, which no output has; leaf: its hash in the ledger
+-- erased: the digest of its statement, of a record whose contents were erased
 -- progress: how far it is, changed in the transactions that records are stored in
 -- cut: where a budget that depends on the clock ended it; chain: its filters, with their bounds
 CREATE TABLE versions (
@@ -75,7 +76,7 @@ CREATE TABLE records (
     version INTEGER NOT NULL, task INTEGER NOT NULL, branch TEXT NOT NULL, id TEXT NOT NULL,
     content BLOB, state TEXT NOT NULL CHECK (state IN ('kept', 'dropped', 'failed')),
     dropped_by TEXT, verdicts TEXT NOT NULL, requests BLOB NOT NULL, sources TEXT NOT NULL, error TEXT,
-    original BLOB, leaf BLOB, PRIMARY KEY (version, task, branch)) WITHOUT ROWID;
+    original BLOB, leaf BLOB, erased BLOB, PRIMARY KEY (version, task, branch)) WITHOUT ROWID;
 CREATE INDEX records_id ON records (id);
 -- the ledger's root when a session began to write to a version, stopped, or finished it
 CREATE TABLE checkpoints (
@@ -103,6 +104,7 @@ CREATE TABLE checkpoints (
     version INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, session INTEGER NOT NULL,
     at TEXT NOT NULL);
 """,
+    3: "ALTER TABLE records ADD COLUMN erased BLOB;",
 }
 
 
@@ -122,6 +124,7 @@ class RecordEntry:
     error: str | None
     original: bytes | None = None
     leaf: bytes | None = None
+    erased: bytes | None = None
 
 
 class Journal:
@@ -274,6 +277,7 @@ class Journal:
             entry.error,
             entry.original,
             entry.leaf,
+            entry.erased,
         )
         self._waiting.append((_RECORD, values))
 
@@ -342,6 +346,49 @@ class Journal:
         if row is None:
             return None
         return row[0], row[1], orjson.loads(row[2]), orjson.loads(row[3]) if row[3] else None
+
+    def finished_versions(self) -> list[tuple[int, str]]:
+        """Number and command of each finished version."""
+        query = "SELECT version, command FROM versions WHERE finished IS NOT NULL ORDER BY version"
+        return self._read.execute(query).fetchall()
+
+    def places_of(self, id: str) -> list[tuple[int, int, str]]:
+        """Version, task and branch of a record in every version that has it."""
+        query = "SELECT version, task, branch FROM records WHERE id = ? ORDER BY version"
+        return self._read.execute(query, (id,)).fetchall()
+
+    def stored(self, version: int, task: int, branch: str) -> tuple[RecordEntry, bytes | None]:
+        """One record of a version with the JSON of its contents."""
+        entry, body, _ = stored_record(self._read, version, task, branch)
+        return entry, body
+
+    def erase(self, erased: Mapping[tuple[int, int, str], bytes]) -> dict[str, int]:
+        """Erase the contents of records, given by version, task and branch, each with its statement's digest.
+
+        What no other record uses goes with them: contents, requests, answers and errors. Nothing of it stays
+        in the file or its log. Gives how many contents and answers went. Raises RunError.
+        """
+        self.flush()
+        self._write.execute("PRAGMA secure_delete = ON")
+        with self._writing():
+            gone = erase_records(self._write, erased)
+        try:
+            self._write.execute("VACUUM")
+            busy = self._write.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise _disk_error(self.path, error) from error
+        if busy:
+            raise RunError(
+                f"somebody is reading {self.path}, whose log still holds what was erased",
+                hint="run the same command again when they have ended",
+            )
+        return gone
+
+    def version_said(self, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Summary and filters of a finished version."""
+        query = "SELECT summary, chain FROM versions WHERE version = ?"
+        summary, chain = self._read.execute(query, (version,)).fetchone()
+        return orjson.loads(summary), orjson.loads(chain) if chain else []
 
     def records(
         self, version: int, state: str | None = None, *, original: bool = False
@@ -490,7 +537,55 @@ _CONTENT = (
 )
 _RECORD = (
     "INSERT INTO records (version, task, branch, id, content, state, dropped_by, verdicts, requests, "
-    "sources, error, original, leaf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "sources, error, original, leaf, erased) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def erase_records(
+    connection: sqlite3.Connection, erased: Mapping[tuple[int, int, str], bytes]
+) -> dict[str, int]:
+    """See `Journal.erase`."""
+    contents, keys, errors = set[bytes](), set[bytes](), set[str]()
+    used_contents, used_keys = set[bytes](), set[bytes]()
+    query = "SELECT version, task, branch, content, original, requests, verdicts, error FROM records"
+    for version, task, branch, content, original, requests, verdicts, error in connection.execute(query):
+        mine = (version, task, branch) in erased
+        asked = {requests[place : place + 32] for place in range(0, len(requests), 32)}
+        if '"requests"' in verdicts:
+            asked.update(_asked_by_filters(orjson.loads(verdicts)))
+        (keys if mine else used_keys).update(asked)
+        (contents if mine else used_contents).update(each for each in (content, original) if each is not None)
+        if mine and error is not None:
+            errors.add(error)
+    contents, keys = contents - used_contents, keys - used_keys
+    counts = {"contents": 0, "answers": 0}
+    for content in contents:
+        counts["contents"] += connection.execute("DELETE FROM contents WHERE sha256 = ?", (content,)).rowcount
+    for key in keys:
+        counts["answers"] += connection.execute("DELETE FROM completions WHERE key = ?", (key,)).rowcount
+        for table in ("requests", "set_aside", "failures"):
+            connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608
+    connection.executemany(_ERASE, [(digest, *place) for place, digest in erased.items()])
+    for column in ("progress", "summary"):
+        query = f"SELECT version, {column} FROM versions WHERE {column} IS NOT NULL"  # noqa: S608
+        for version, text in connection.execute(query).fetchall():
+            said = orjson.loads(text)
+            if any(each[0] in errors for each in said.get("errors", ())):
+                said["errors"] = [each for each in said["errors"] if each[0] not in errors]
+                values = (orjson.dumps(said).decode(), version)
+                connection.execute(f"UPDATE versions SET {column} = ? WHERE version = ?", values)  # noqa: S608
+    return counts
+
+
+def _asked_by_filters(verdicts: Mapping[str, Any]) -> Iterator[bytes]:
+    for verdict in verdicts.values():
+        for key in (verdict.get("detail") or {}).get("requests", ()):
+            yield bytes.fromhex(key)
+
+
+_ERASE = (
+    "UPDATE records SET content = NULL, verdicts = '{}', requests = x'', sources = '[]', error = NULL, "
+    "original = NULL, erased = ? WHERE version = ? AND task = ? AND branch = ?"
 )
 
 
@@ -612,7 +707,7 @@ def stored_records(
     if state is not None:
         query, values = f"{query} AND r.state = ?", (*values, state)
     for row in reader.execute(f"{query} ORDER BY r.task, r.branch", values):
-        yield _entry(row), row[12]
+        yield _entry(row), row[13]
 
 
 def stored_record(
@@ -628,17 +723,17 @@ def stored_record(
         raise LookupError(f"there is no record of task {task}")
     entry = _entry(row)
     before = reader.execute("SELECT body FROM contents WHERE sha256 = ?", (entry.original,)).fetchone()
-    return entry, row[12], before[0] if before else None
+    return entry, row[13], before[0] if before else None
 
 
 _STORED = (
     "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
-    "r.sources, r.error, r.original, r.leaf, c.body FROM records AS r LEFT JOIN contents AS c"
+    "r.sources, r.error, r.original, r.leaf, r.erased, c.body FROM records AS r LEFT JOIN contents AS c"
 )
 
 
 def _entry(row: tuple[Any, ...]) -> RecordEntry:
-    task, branch, id, sha, state, dropped_by, verdicts, requests, sources, error, original, leaf = row[:12]
+    task, branch, id, sha, state, dropped_by, verdicts, requests, sources, error, original = row[:11]
     return RecordEntry(
         task=task,
         branch=branch,
@@ -651,7 +746,8 @@ def _entry(row: tuple[Any, ...]) -> RecordEntry:
         sources=orjson.loads(sources),
         error=error,
         original=original,
-        leaf=leaf,
+        leaf=row[11],
+        erased=row[12],
     )
 
 

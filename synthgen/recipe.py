@@ -228,6 +228,11 @@ class RecordShape(BaseModel):
         return self
 
     @property
+    def columns(self) -> list[str]:
+        """The row's fields beside its id, in order."""
+        return [*(["messages"] if self.from_ is not None or self.messages else []), *self.fields]
+
+    @property
     def fields(self) -> dict[str, str]:
         """Templates of the fields beside the messages."""
         return self.__pydantic_extra__ or {}

@@ -209,7 +209,7 @@ class Recuration:
         counts = curation.counts
         pending = 0
         if curation.reached or not cancel.is_set():
-            for beyond in chain(fed, (entry for entry, _ in records)):
+            for beyond in chain(fed, (entry for entry, _ in records if entry.erased is None)):
                 changes.note(beyond, "surplus", None)
         else:
             pending = len(fed) + sum(1 for _ in records)
@@ -312,6 +312,8 @@ async def _branches(
 ) -> AsyncGenerator[Branch, None]:
     """The run's records as branches that are finished; `fed` has those that are not judged yet."""
     for entry, body in records:
+        if entry.erased is not None:
+            continue
         await journal.room()
         fed.append(entry)
         yield Branch(

@@ -44,10 +44,10 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
     try:
         place, version = journal_of(directory)
         if place is None:
-            _check_dropped(directory, findings)
+            _check_dropped(directory, findings, verdict.erased)
             return
         with closing(open_for_reading(place)) as journal:
-            _check_journal(directory, journal, version, findings)
+            _check_journal(directory, journal, version, findings, verdict.erased)
         verdict.journal = True
     except UsageError as error:
         findings.add(error.message, "run.sqlite")
@@ -72,6 +72,7 @@ def _check_files(directory: Path, verdict: Verdict, key: Path | None) -> None:
         verdict.authentic = manifest.signed_by(key)
     verdict.files += len(manifest.subjects)
     counts = {state: verdict.states[state] for state in STATES}
+    counts["erased"] = len(verdict.erased)
     seen = {"size": verdict.size, "root": verdict.root, **counts}
     for name, value in seen.items():
         if getattr(manifest.ledger, name) != value:
@@ -79,7 +80,11 @@ def _check_files(directory: Path, verdict: Verdict, key: Path | None) -> None:
 
 
 def _check_journal(
-    directory: Path, journal: sqlite3.Connection, version: int | None, findings: Findings
+    directory: Path,
+    journal: sqlite3.Connection,
+    version: int | None,
+    findings: Findings,
+    erased: frozenset[str],
 ) -> None:
     if version is None:
         row = journal.execute(
@@ -101,11 +106,13 @@ def _check_journal(
         if said is None:
             findings.add("is in the journal, and not in the ledger", LEDGER, entry.id)
             break
+        if (entry.erased is not None) != (entry.id in erased):
+            findings.add("is erased in the journal or the dataset, and not in both", "run.sqlite", entry.id)
         if entry.content is not None and (body is None or hashlib.sha256(body).digest() != entry.content):
             findings.add("its contents in the journal were altered", "run.sqlite", entry.id, "contents")
         elif said != line:
             findings.add("in the journal is not what the ledger has", "run.sqlite", entry.id)
-        if entry.state == "dropped":
+        if entry.state == "dropped" and entry.erased is None:
             _compare_dropped(next(dropped, None), entry, body, bounds, findings)
         if checkpoints.get(tree.size, tree.root()) != tree.root():
             findings.add(
@@ -157,11 +164,11 @@ def _check_requests(journal: sqlite3.Connection, findings: Findings) -> None:
             findings.add("its body is not the one that was asked", "run.sqlite", name, "requests")
 
 
-def _check_dropped(directory: Path, findings: Findings) -> None:
+def _check_dropped(directory: Path, findings: Findings, erased: frozenset[str]) -> None:
     """Without a journal: the same records in the same order as the ledger has them."""
     dropped = _dropped(directory)
     for entry in _entries(directory / LEDGER):
-        if entry.get("state") == "dropped":
+        if entry.get("state") == "dropped" and entry.get("id") not in erased:
             said = next(dropped, None)
             if said is None or said.get("id") != entry.get("id"):
                 findings.add("is not where the ledger has it", DROPPED, str(entry.get("id"))[:80])

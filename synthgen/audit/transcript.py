@@ -46,7 +46,9 @@ def transcript(run: RecordedRun, entry: RecordEntry, body: bytes | None) -> Tran
     """Replay one record from its original contents."""
     found = Transcript()
     try:
-        if body is not None:
+        if entry.erased is not None:
+            found.unjudged.append("its contents were erased")
+        elif body is not None:
             _Replay(run, entry, found).go(body)
         elif entry.state == "failed":
             _requests_alone(run, entry, found)

@@ -15,11 +15,12 @@ from typing import Any
 
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
-from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet
+from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet, small_file
 from synthgen.provenance.manifest import MANIFEST
 from synthgen.provenance.merkle import Growing, leaf_hash
 
 LEDGER = "provenance/ledger.jsonl"
+ERASED = "provenance/erased.json"
 STATES = ("kept", "dropped", "failed")
 
 
@@ -30,6 +31,7 @@ class Verdict:
     directory: Path
     findings: Findings = field(default_factory=Findings)
     states: Counter[str] = field(default_factory=Counter)
+    erased: frozenset[str] = frozenset()  # ids of records whose contents were erased
     size: int = 0
     root: str = ""
     files: int = 0
@@ -54,6 +56,7 @@ class Verdict:
                 "size": self.size,
                 "root": self.root,
                 **{state: self.states[state] for state in STATES},
+                "erased": len(self.erased),
             },
             "journal": self.journal,
             "signed_by": self.signers,
@@ -122,11 +125,23 @@ class _Dataset:
         self._findings.count = before + own.count
         self._verdict.files += len(self._manifest.subjects)
         try:
+            self._verdict.erased = self._tombstones()
             self._walk()
         except Broken as broken:
             self._findings.add(f"line {broken.number} {broken}", f"{self._prefix}{self._reading}")
         except OSError as error:
             self._findings.add(f"cannot be read: {error.strerror}", f"{self._prefix}{self._reading}")
+
+    def _tombstones(self) -> frozenset[str]:
+        """Raises Broken where they are none."""
+        self._reading = ERASED
+        if ERASED not in self._manifest.subjects or not (self._folder / ERASED).is_file():
+            return frozenset()
+        try:
+            said = parsed(small_file(self._folder / ERASED), 1)["erased"]
+            return frozenset(str(each["id"]) for each in said)
+        except (CannotJudge, LookupError, TypeError) as error:
+            raise Broken(f"holds no list of what was erased: {error}", 1) from None
 
     def _heads(self) -> list[_Head]:
         heads = []
@@ -154,7 +169,7 @@ class _Dataset:
     def _walk(self) -> None:
         self._reading = LEDGER
         heads = self._heads()
-        tree, states = Growing(), Counter[str]()
+        tree, states, erased = Growing(), Counter[str](), 0
         for seen, line in enumerate(lines(self._folder / LEDGER), 1):
             self._reading = LEDGER
             entry = parsed(line, seen)
@@ -164,6 +179,9 @@ class _Dataset:
                 raise Broken("is no entry of a ledger", seen) from None
             tree.append(leaf_hash(line))
             states[state] += 1
+            if id in self._verdict.erased:
+                erased += 1
+                continue
             if state == "kept":
                 self._kept(id, stated, heads)
             elif state not in STATES:
@@ -172,6 +190,8 @@ class _Dataset:
                 )
         for head in heads:
             self._nothing_left(head)
+        if erased != len(self._verdict.erased):
+            self._findings.add("names records that the ledger has not", f"{self._prefix}{ERASED}")
         self._compare(tree, states)
 
     def _kept(self, id: str, stated: str, heads: list[_Head]) -> None:
@@ -218,6 +238,9 @@ class _Dataset:
             self._findings.add(f"has {tree.size:,} entries, and {MANIFEST} says {said.size:,}", file)
         if tree.root().hex() != said.root:
             self._findings.add(f"its root is not the one of {MANIFEST}", file)
+        if said.erased != len(verdict.erased):
+            message = f"has {len(verdict.erased):,} records, and {MANIFEST} says {said.erased:,}"
+            self._findings.add(message, f"{self._prefix}{ERASED}")
         for state in STATES:
             stated = getattr(said, state)
             if states[state] != stated:

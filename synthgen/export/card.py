@@ -5,13 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from synthgen.chain import ChainFilter
 from synthgen.recipe import FileSeed, Recipe
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
+
+
+class Bounded(Protocol):
+    """What is published of a filter."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the recipe."""
+
+    @property
+    def of(self) -> str:
+        """What it measures."""
+
+    @property
+    def min(self) -> float | None:
+        """The least that passes."""
+
+    @property
+    def max(self) -> float | None:
+        """The most that passes."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks a model."""
+
+    @property
+    def model(self) -> str:
+        """The name of that model; empty for the recipe's own."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +49,7 @@ class Published:
     """
 
     recipe: Recipe
-    chain: Sequence[ChainFilter]
+    chain: Sequence[Bounded]
     columns: Sequence[str]
     models: Mapping[str, str]
     signer: CryptoSigner | None = None
@@ -35,7 +62,8 @@ def card(about: Published, summary: Mapping[str, Any]) -> str:
     for split in recipe.output.split:
         pattern = f"data/{split}-*.parquet" if "parquet" in recipe.output.formats else f"{split}.jsonl"
         files.append(f"  - split: {split}\n    path: {pattern}")
-    size = summary["kept"]
+    erased = summary.get("erased", 0)
+    size = summary["kept"] - erased
     lines = [
         "---",
         "configs:",
@@ -59,9 +87,10 @@ def card(about: Published, summary: Mapping[str, Any]) -> str:
         "",
         "## What was removed",
         "",
-        f"Of {summary['planned']:,} planned records {size:,} were kept, {summary['dropped']:,} dropped and "
-        f"{summary['failed']:,} failed.",
+        f"Of {summary['planned']:,} planned records {summary['kept']:,} were kept, "
+        f"{summary['dropped']:,} dropped and {summary['failed']:,} failed.",
         "",
+        *([f"The contents of {erased:,} kept ones were erased later.", ""] if erased else []),
         "| filter | measures | min | max | dropped |",
         "|---|---|---|---|---|",
         *(

@@ -14,9 +14,8 @@ from typing import Any
 
 import orjson
 
-from synthgen.chain import ChainFilter
 from synthgen.errors import RunError
-from synthgen.export.card import Published, card
+from synthgen.export.card import Bounded, Published, card
 from synthgen.export.durable import publish, remove, staging, told, write_bytes
 from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
 from synthgen.journal import Journal, RecordEntry
@@ -26,6 +25,7 @@ from synthgen.provenance.statement import ledger_entry, statement
 
 ERRORS_SHOWN = 20
 LEDGER = "provenance/ledger.jsonl"
+ERASED = "provenance/erased.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ def write_version(
     """Write all files of a version into `directory`, each complete or not at all. Raises RunError."""
     with staging(directory) as staged:
         written = _write_rows(staged, about, journal, version)
+        if written.erased:
+            write_bytes(staged / "dataset" / ERASED, orjson.dumps({"erased": written.erased}))
+            kept = sum(each["state"] == "kept" for each in written.erased)
+            summary = {**summary, "erased": kept}
         write_bytes(staged / "dataset" / "README.md", card(about, summary).encode())
         write_bytes(staged / "dataset" / "provenance" / "recipe.lock.yaml", lock)
         write_bytes(staged / "recipe.lock.yaml", lock)
@@ -58,7 +62,7 @@ def write_version(
         outside = manifest(staged, predicate, rows=written.rows, leave_out=("dataset",), signer=about.signer)
         write_bytes(staged / MANIFEST, outside)
         publish(staged, directory)
-    if not summary["failed"]:
+    if "failed.jsonl" not in written.rows:
         with told(directory):
             remove(directory / "failed.jsonl")
 
@@ -68,6 +72,8 @@ def write_failures(directory: Path, journal: Journal, version: int) -> None:
     with staging(directory) as staged:
         with JsonlWriter(staged / "failed.jsonl") as failed:
             for entry, _ in journal.records(version, "failed"):
+                if entry.erased is not None:
+                    continue
                 failed.write(_failed_row(entry, journal))
         publish(staged, directory)
 
@@ -78,6 +84,7 @@ class _Written:
 
     tree: Growing = field(default_factory=Growing)
     rows: Counter[str] = field(default_factory=Counter)
+    erased: list[dict[str, str]] = field(default_factory=list)
     states: Counter[str] = field(default_factory=lambda: Counter(kept=0, dropped=0, failed=0))
 
     def ledger(self) -> dict[str, Any]:
@@ -88,6 +95,7 @@ class _Written:
             "size": self.tree.size,
             "root": self.tree.root().hex(),
             **self.states,
+            **({"erased": len(self.erased)} if self.erased else {}),
         }
 
 
@@ -118,15 +126,12 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
         for entry, body in journal.records(version):
             said = statement(entry, body)
             line = ledger_entry(entry, said)
-            leaf = leaf_hash(line)
-            if entry.leaf not in (leaf, None):
-                raise RunError(
-                    f"the record {entry.id} in {journal.path} is not what was judged: somebody changed it",
-                    hint="restore run.sqlite from a copy, or run the recipe in another directory",
-                )
-            written.tree.append(leaf)
+            written.tree.append(checked_leaf(entry, line, journal.path))
             written.states[entry.state] += 1
             ledger.line(line)
+            if entry.erased is not None:
+                written.erased.append({"id": entry.id, "state": entry.state})
+                continue
             if entry.state == "failed":
                 if failed is None:
                     failed = stack.enter_context(JsonlWriter(staged / "failed.jsonl"))
@@ -148,9 +153,18 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
     return written
 
 
-def _dropped_row(
-    row: dict[str, Any], entry: RecordEntry, bounds: Mapping[str, ChainFilter]
-) -> dict[str, Any]:
+def checked_leaf(entry: RecordEntry, line: bytes, journal: Path) -> bytes:
+    """The leaf of a record's line in the ledger. Raises RunError where it is not the one that was judged."""
+    leaf = leaf_hash(line)
+    if entry.leaf not in (leaf, None):
+        raise RunError(
+            f"the record {entry.id} in {journal} is not what was judged: somebody changed it",
+            hint="restore run.sqlite from a copy, or run the recipe in another directory",
+        )
+    return leaf
+
+
+def _dropped_row(row: dict[str, Any], entry: RecordEntry, bounds: Mapping[str, Bounded]) -> dict[str, Any]:
     assert entry.dropped_by is not None
     link, verdict = bounds[entry.dropped_by], entry.verdicts[entry.dropped_by]
     row["dropped_by"] = {

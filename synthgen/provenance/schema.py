@@ -42,7 +42,10 @@ class Subject(_Form):
 
 
 class LedgerHead(_Form):
-    """Size and root of the ledger, a Merkle tree after RFC 9162, with the count of each state."""
+    """Size and root of the ledger, a Merkle tree after RFC 9162, with the count of each state.
+
+    `erased` counts those of whatever state whose contents were erased.
+    """
 
     file: str
     hash: Literal["rfc9162-sha256"]
@@ -51,6 +54,7 @@ class LedgerHead(_Form):
     kept: Count
     dropped: Count
     failed: Count
+    erased: Count = 0
 
 
 class Predicate(_Form):

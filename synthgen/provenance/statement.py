@@ -44,8 +44,11 @@ def statement(entry: RecordEntry, body: bytes | None) -> bytes:
 
 
 def ledger_entry(entry: RecordEntry, stated: bytes) -> bytes:
-    """The record's line in the ledger, whose hash is its leaf: id, state, and the statement's digest."""
-    digest = hashlib.sha256(stated).hexdigest()
+    """The record's line in the ledger, whose hash is its leaf: id, state, and the statement's digest.
+
+    Of a record whose contents were erased the journal has that digest alone.
+    """
+    digest = entry.erased.hex() if entry.erased else hashlib.sha256(stated).hexdigest()
     return orjson.dumps({"id": entry.id, "state": entry.state, "statement": digest})
 
 

@@ -66,6 +66,8 @@ def _show_findings(findings: Findings) -> None:
 
 def _show(verdict: Verdict) -> None:
     states = ", ".join(f"{verdict.states[state]:,} {state}" for state in ("kept", "dropped", "failed"))
+    if verdict.erased:
+        states += f", {len(verdict.erased):,} of them erased"
     out(f"ledger      {verdict.size:,} records: {states}; root {verdict.root}")
     looked = f"{verdict.files:,} files" + (", the journal record by record" if verdict.journal else "")
     if verdict.intact:

@@ -1,0 +1,42 @@
+"""Writing a version's files from the journal alone: no filter of the recipe is loaded for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synthgen.audit.findings import CannotJudge
+from synthgen.export.card import Published
+from synthgen.provenance.keys import signing_key
+from synthgen.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A filter as the journal describes it."""
+
+    name: str
+    of: str
+    min: float | None
+    max: float | None
+    asks: bool
+    model: str
+
+
+def published(lock: Mapping[str, Any], chain: Sequence[Mapping[str, Any]]) -> Published:
+    """What a dataset's files are made from, as a lock and a version's chain have it. Raises CannotJudge."""
+    try:
+        recipe = Recipe.model_validate(lock["recipe"])
+        models = {"" if name == "default" else name: str(each["id"]) for name, each in lock["models"].items()}
+        links = [_link(each) for each in chain]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CannotJudge(f"recipe.lock.yaml is not what synthgen wrote: {error}"[:300]) from None
+    return Published(recipe, links, recipe.record.columns, models, signing_key(os.environ))
+
+
+def _link(said: Mapping[str, Any]) -> Link:
+    model = said.get("model")
+    name = "" if model in (None, "default") else str(model)
+    return Link(said["name"], said["of"], said["min"], said["max"], model is not None, name)

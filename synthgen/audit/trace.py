@@ -1,0 +1,161 @@
+"""`audit trace`: every record that descends from a seed row, a file, a prompt, a model or a filter."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthgen.audit.findings import CannotJudge
+from synthgen.audit.place import Place, reading
+from synthgen.errors import UsageError
+from synthgen.journal import RecordEntry, open_for_reading, stored_records
+
+KINDS = ("seed", "prompt", "model", "filter")
+STATES = ("kept", "dropped", "failed")
+FIRST_TRY = b'{"attempt":0,'  # how the body of a request begins that is not asked again
+_DIGEST = re.compile(r"^([0-9a-f]{32}|[0-9a-f]{64})$")
+
+Descends = Callable[[RecordEntry], bool]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The records that descend from a source, by their state, in task order."""
+
+    place: Place
+    source: str
+    kind: str
+    ids: Mapping[str, list[str]]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "dir": str(self.place.directory),
+            "version": self.place.version,
+            "source": self.source,
+            "kind": self.kind,
+            **{state: self.ids[state] for state in STATES},
+        }
+
+
+def trace(place: Place, source: str) -> Traced:
+    """What descends from a seed (its path, `path:row`, or the digest of a file or a row), a prompt (name or
+    digest), a model (id or weights) or a filter (name: whatever it measured).
+
+    `seed:`, `prompt:`, `model:` and `filter:` before it say which of these is meant. Raises UsageError where
+    there is no such source, CannotJudge where there is no journal.
+    """
+    if place.run is None or place.version is None:
+        raise CannotJudge(f"{place.directory} holds no journal, which has what descends from what")
+    with reading(place.directory), closing(open_for_reading(place.run)) as journal:
+        kind, descends = _Sources(place.lock(), journal).find(source)
+        ids: dict[str, list[str]] = {state: [] for state in STATES}
+        for entry, _ in stored_records(journal, place.version):
+            if descends(entry):
+                ids[entry.state].append(entry.id)
+    if kind == "seed" and not any(ids.values()):
+        raise UsageError(f"no record descends from {source!r}", hint="is it a path, path:row or a digest?")
+    return Traced(place, source, kind, ids)
+
+
+class _Sources:
+    """What a lock knows of, by the names that people have for it."""
+
+    def __init__(self, lock: Mapping[str, Any], journal: sqlite3.Connection) -> None:
+        if not lock:
+            raise CannotJudge("recipe.lock.yaml is not there, which says what the run was made from")
+        self._lock = lock
+        self._journal = journal
+        self._steps = [next(iter(step.items())) for step in lock["recipe"].get("steps", [])]
+
+    def find(self, source: str) -> tuple[str, Descends]:
+        """Its kind, and what tells whether a record descends from it. Raises UsageError."""
+        prefix, colon, rest = source.partition(":")
+        wanted, name = ((prefix,), rest) if colon and prefix in KINDS else (KINDS, source)
+        makers = {"seed": self._seed, "prompt": self._prompt, "model": self._model, "filter": self._filter}
+        found = {kind: made for kind in wanted if (made := makers[kind](name)) is not None}
+        if not found and "seed" in wanted and _DIGEST.match(name):
+            found["seed"] = lambda entry: any(each["sha256"] == name[:32] for each in entry.sources)
+        if not found:
+            raise UsageError(f"the run has no source {source!r}", hint=f"it has {self._known()}")
+        if len(found) > 1:
+            kinds = " and ".join(f"a {kind}" for kind in found)
+            raise UsageError(f"{source!r} is {kinds}", hint=f"say which, such as {next(iter(found))}:{name}")
+        return next(iter(found.items()))
+
+    def _known(self) -> str:
+        names = [
+            *(path for seed in self._lock["seeds"].values() for path in seed["files"]),
+            *(prompt["name"] for prompt in self._lock["prompts"].values()),
+            *(model["id"] for model in self._lock["models"].values()),
+            *(link["name"] for link in self._lock["filters"]),
+        ]
+        return ", ".join(str(name)[:80] for name in names[:20]) or "none"
+
+    def _seed(self, name: str) -> Descends | None:
+        files = {path: said for seed in self._lock["seeds"].values() for path, said in seed["files"].items()}
+        paths = {path for path, digest in files.items() if name in (path, digest)}
+        if paths:
+            return lambda entry: any(each["path"] in paths for each in entry.sources)
+        path, _, row = name.rpartition(":")
+        if path in files and row.isdecimal():
+            number = int(row)
+            return lambda entry: any(each["path"] == path and each["row"] == number for each in entry.sources)
+        return None
+
+    def _prompt(self, name: str) -> Descends | None:
+        prompts = self._lock["prompts"]
+        steps = {step for step, said in prompts.items() if name in (said["name"], said["sha256"])}
+        filters = {
+            link["name"]
+            for link in self._lock["filters"]
+            for files in link.get("files", {}).values()
+            for file in files
+            if "model" in link and name in (file["sha256"], Path(file["path"]).stem)
+        }
+        return self._through(steps, filters)
+
+    def _model(self, name: str) -> Descends | None:
+        models = {
+            key
+            for key, said in self._lock["models"].items()
+            if name in (key, said["id"])
+            or (said["weights"] and name in (said["weights"], said["weights"].removeprefix("sha256:")))
+        }
+        steps = {step for step, said in self._steps if (said.get("model") or "default") in models}
+        filters = {link["name"] for link in self._lock["filters"] if link.get("model") in models}
+        return self._through(steps, filters)
+
+    def _filter(self, name: str) -> Descends | None:
+        filters = {
+            link["name"] for link in self._lock["filters"] if name in (link["name"], link.get("filter"))
+        }
+        return self._through(set(), filters)
+
+    def _through(self, steps: set[str], filters: set[str]) -> Descends | None:
+        """Records for which one of these steps was asked, or that one of these filters measured."""
+        if not steps and not filters:
+            return None
+        first = min((place for place, (name, _) in enumerate(self._steps) if name in steps), default=None)
+
+        def descends(entry: RecordEntry) -> bool:
+            if not filters.isdisjoint(entry.verdicts):
+                return True
+            return first is not None and self._steps_asked(entry, first + 1) > first
+
+        return descends
+
+    def _steps_asked(self, entry: RecordEntry, enough: int) -> int:
+        """For how many steps it has requests; they are in the order of the steps."""
+        if enough == 1:
+            return len(entry.requests)
+        count = 0
+        for key in entry.requests:
+            row = self._journal.execute("SELECT body FROM requests WHERE key = ?", (key,)).fetchone()
+            count += row is None or bytes(row[0]).startswith(FIRST_TRY)
+        return count
