@@ -254,8 +254,8 @@ RECORDS = 100
 THINGS = ["rivers", "the bread of the south", "chess", "stars that nobody has seen since winter", "rain"]
 REAL = recipe(
     seeds={"thing": THINGS, "number": list(range(RECORDS // 5))},
-    steps=[{"answer": {"prompt": {"user": "Say something of {{ thing }}, number {{ number }}."}}}],
-    sampling={"temperature": 0.8, "max_tokens": 8},
+    steps=[{"answer": {"prompt": {"system": "Be brief.", "user": "On {{ thing }} {{ number }}"}}}],
+    sampling={"temperature": 0.8, "max_tokens": 6},
     record={"messages": [{"user": "{{ thing }} {{ number }}"}, {"assistant": "{{ answer }}"}]},
 )  # fmt: skip
 
@@ -270,7 +270,7 @@ def test_the_embedded_engine_replays_bit_for_bit(
 ) -> None:
     """Each request alone, one after the other, when it was made alone and when 32 were answered at a time."""
     pytest.importorskip("xllamacpp")
-    model = {"engine": "llamacpp", "id": "smollm2-135m", "options": {"n_ctx": 128, "n_threads": 1, **options}}
+    model = {"engine": "llamacpp", "id": "smollm2-135m", "options": {"n_ctx": 64, "n_threads": 1, **options}}
     result = run(load(project(tmp_path, {**REAL, "model": model}, rows=0)), tmp_path / "run")
     assert result.kept == RECORDS
     found = replay(result.dir, sample=RECORDS, asking=Asking())

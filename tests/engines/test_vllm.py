@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 
 from synthgen import run
+from synthgen.audit.replay import Asking, replay
 from synthgen.driver import Progress
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed
 from synthgen.engines.vllm import VllmEngine
@@ -97,6 +98,20 @@ def test_the_same_seed_alone_gives_the_same_text(complete: Callable[..., list[An
     (first,), (second,), (other,) = (complete(ask("Tell me a story.", seed)) for seed in (5, 5, 6))
     assert first == second
     assert first.text != other.text
+
+
+def test_replays_bit_for_bit_one_request_at_a_time(model_folder: Path, tmp_path: Path) -> None:
+    """A hundred records under the pinned profile; `audit replay` asks an engine of its own."""
+    options = {**OPTIONS, "max_num_seqs": 1, "enable_prefix_caching": False}
+    said = recipe(
+        model={"engine": "vllm", "id": str(model_folder), "options": options},
+        sampling={"temperature": 0.8, "max_tokens": 8},
+    )
+    result = run(loaded(tmp_path, said, rows=100), tmp_path / "runs" / "a")
+    assert result.kept == 100
+    found = replay(result.dir, sample=100, asking=Asking())
+    told = [(bits.outcome, list(bits.points)) for record in found.records for bits in record.bits]
+    assert told == [("bit", [])] * 100
 
 
 def test_answers_under_a_schema(complete: Callable[..., list[Any]]) -> None:
