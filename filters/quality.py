@@ -60,6 +60,7 @@ LINKS = ("http://", "https://", "www.", "#", "@")
 CLOSERS = "|*_~`\"'”’»›)]}>」』）】 \t"
 ENDS = frozenset(".!?…。！？؟।॥;；")
 OPEN_ENDS = frozenset(",(:[{、，：")
+LAST_WORD = 20  # characters in which DANGLING is looked for
 OPERATOR = re.compile(r"\s[/&=+]{1,3}\Z")  # where it stands apart
 SENTENCE_END = re.compile(r"[.!?…][\"'”’)*_\]]*(?:\s|\Z)|[。！？؟।]")
 ITEM = re.compile(r"\s*(?:[-*+•|#>]|\d{1,9}[.):]|[A-Za-z][.)]\s|[^\s:]{1,40}(?: [^\s:]{1,40}){0,4}:\s)")
@@ -193,9 +194,11 @@ def finished(text: str) -> float:
         return 1.0
     if bare.rsplit(None, 1)[-1].startswith(LINKS):
         return 1.0
-    if bare[-1] in OPEN_ENDS or (DANGLING.search(bare) and bare.count(" ") >= 5):
+    if bare[-1] in OPEN_ENDS or (
+        DANGLING.search(bare, max(0, len(bare) - LAST_WORD)) and bare.count(" ") >= 5
+    ):
         return 0.3
-    if last.startswith("|") or last.count("`") % 2 or OPERATOR.search(bare):
+    if last.startswith("|") or last.count("`") % 2 or OPERATOR.search(bare[-4:]):
         return 0.3
     marker = ITEM.match(last)
     if SENTENCE_END.search(bare, marker.end() if marker else 0):

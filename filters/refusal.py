@@ -255,7 +255,7 @@ PATTERNS = [(value, "", re.compile(pattern, re.I)) for value, pattern in ENGLISH
 # Few sentences have any of these, and only those are looked at more closely. It is for folded sentences, and
 # each piece begins with a letter, as re skips to the next of these letters where it need not mind their case.
 HINT = re.compile(
-    r"can't|cannot|won't|don't|couldn't|n(?<=\bn)ot\b|polic|guideline|unable|declin|refuse|n(?<=\bn)o\b|l(?<=\bl)ack\b|"
+    r"can't|cannot|won't|don't|couldn't|n(?<=\bn)ot\b|l(?<=pol)ic|g(?<=\bg)uideline|unable|declin|refuse|n(?<=\bn)o\b|l(?<=\bl)ack\b|"
     r"impossible|inappropriate|unethical|m(?<=\bm)y \w|nicht|kein|n(?<=\bn)e\b|n(?<=\bn)'|non\b|não|niet|"
     r"geen|nie\b|не\b|无|無|不|没|沒|ません|かね|断|없|못|어렵|불가|لا|لن"
 )
@@ -281,9 +281,11 @@ THOUGHT = re.compile(r"\s*<(think|thinking|thought|reasoning)>")
 ASKS_BACK = re.compile(
     r"\b(?:(?:could|can|would|will) you|please|if you(?: could| can| would)?)(?: please| kindly)? "
     r"(?:paste|provide|share|send|upload|attach|include|specify|clarify|copy|give me|tell me|show me|type)\b"
-    r"(?![^.!?\n]*\b(?:another|different|else|other|new|appropriate|someone|professional|therapist|doctor)\b)",
+    r"(?![^.!?\n]*\b(?:another|different|else|other|new|appropriate|safe|instead|someone|professional|therapist|doctor)\b)",
     re.I,
 )
+# What one will not do, whatever is given.
+WILL = re.compile(r"\b(?:won't|(?:will|shall|rather|prefer) not|refuse|decline)\b", re.I)
 # What one lacks, rather than will not do, and the answer that is given all the same.
 LACKS = re.compile(
     r"(?:predict|access(?: to)?|browse|view|information|data|knowledge|abilit(?:y|ies)|capabilit(?:y|ies))\Z",
@@ -330,7 +332,7 @@ def refusal(record: Record) -> Measurement:
 def _answers_still(phrase: str, rest: list[str]) -> bool:
     """Whether it asks for what is missing, or goes on to answer."""
     if any(ASKS_BACK.search(sentence) for sentence in rest):
-        return True
+        return WILL.search(phrase) is None
     return LACKS.search(phrase) is not None and ANSWERS_STILL.match(rest[0]) is not None
 
 

@@ -58,6 +58,8 @@ I can't, however, do this for you.
 I'd rather not answer that.
 I would prefer not to discuss this.
 I'm sorry, but I can't help with that. Please provide a different prompt.
+I won't help with that. Could you share your code?
+I can't assist with that. Can you provide me with something safe instead?
 I can't help with that. Could you share your worries with a therapist?
 I'm sorry, but I can't write the worm for you, but here's a poem.
 I'm sorry, I am a text-based AI language model and do not have the capability to load websites.
