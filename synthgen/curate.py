@@ -345,7 +345,7 @@ class Curation:
             verdict = link.judge(measurement.value)
             if measurement is UNMEASURED:
                 verdict = "pass" if branch.was in ("kept", None) else "drop"
-            verdicts[link.name] = {"value": measurement.value, "verdict": verdict}
+            verdicts[link.name] = {"value": measurement.value, **link.bounds, "verdict": verdict}
             if measurement.detail:
                 verdicts[link.name]["detail"] = measurement.detail
             if verdict in ("flag", "redact"):
