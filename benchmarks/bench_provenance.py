@@ -38,7 +38,7 @@ CHARACTERS = 1200
 
 
 def chats(count: int) -> Iterator[dict[str, str]]:
-    """Sentences of the data of the shipped recipes in ever new order; about one in eight is a near-duplicate."""
+    """Sentences of the data of the shipped recipes in ever new order; one in eight is a near-duplicate."""
     lines = [
         json.loads(line)
         for name in ("python_docs.jsonl", "instructions.jsonl")
@@ -131,10 +131,11 @@ def share(folder: Path, records: int) -> Path:
     rows = (dataset / "train.jsonl").stat().st_size / result.kept
     print(f"curating {records:,} chats: {wall:.1f} s, {used:.1f} s of processors; {result.kept:,} kept")
     print(
-        f"provenance, ledger and manifest: {account.seconds:.1f} s, {account.seconds / records * 1e6:.0f} µs a "
-        f"record: {account.seconds / wall:.1%} of the time, {account.seconds / used:.1%} of processors' time"
+        f"provenance, ledger and manifest: {account.seconds:.1f} s, {account.seconds / records * 1e6:.0f} µs "
+        f"a record: {account.seconds / wall:.1%} of the time, "
+        f"{account.seconds / used:.1%} of processors' time"
     )
-    print(f"on disk: provenance {lines:,.0f} bytes a row kept (the row: {rows:,.0f}), ledger {ledger:,.0f} a record")
+    print(f"on disk: provenance {lines:,.0f} bytes a row kept (the row: {rows:,.0f}), ledger {ledger:,.0f}")
     return folder / "run"
 
 
@@ -149,7 +150,10 @@ def copies(run: Path, count: int) -> Iterator[tuple[Any, bytes]]:
         body = body.replace(b'"content":"', b'"content":"%d ' % number)
         id = hashlib.sha256(b"%d" % number).hexdigest()[:32]
         sha = hashlib.sha256(body).digest()
-        yield SimpleNamespace(**_fields(entry) | {"id": id, "task": number, "content": sha, "leaf": None}), body
+        yield (
+            SimpleNamespace(**_fields(entry) | {"id": id, "task": number, "content": sha, "leaf": None}),
+            body,
+        )
 
 
 def _fields(entry: Any) -> dict[str, Any]:
@@ -174,7 +178,10 @@ def verifying(folder: Path, run: Path, rows: int) -> None:
     size = sum(path.stat().st_size for path in (place / "dataset").rglob("*") if path.is_file()) / 2**30
     command = [sys.executable, "-m", "synthgen", "audit", "verify", place / "dataset", "--json"]
     began = time.perf_counter()
-    with (folder / "verdict.json").open("wb") as out, subprocess.Popen(command, cwd=ROOT, stdout=out) as process:
+    with (
+        (folder / "verdict.json").open("wb") as out,
+        subprocess.Popen(command, cwd=ROOT, stdout=out) as process,
+    ):
         _, _, spent = os.wait4(process.pid, 0)
         process.returncode = 0
     wall = time.perf_counter() - began
@@ -192,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, help="Where everything goes and stays; else a temporary folder.")
+    parser.add_argument("--folder", type=Path, help="Where all of it goes and stays.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = options.folder or Path(place)

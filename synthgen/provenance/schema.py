@@ -94,7 +94,9 @@ class Source(_Form):
     seed: str = Field(description="The seed's name in the recipe.")
     path: str = Field(description="The file, relative to the project.")
     row: Count = Field(description="Its line, or its row, from 1.")
-    sha256: HalfDigest = Field(description="The first half of the digest of its value as JSON with sorted keys.")
+    sha256: HalfDigest = Field(
+        description="The first half of the digest of its value as JSON with sorted keys."
+    )
     licence: str | None = Field(None, description="As the recipe states it.")
 
 

@@ -21,8 +21,8 @@ ROW = b',"row":'
 def row_bytes(id: str, body: bytes) -> bytes:
     """A record's row as the dataset's JSON Lines have it, without the line's end.
 
-    Contents are `{"fields":...,"row":...}` as orjson writes them, so that the row need not be read: where this
-    key stands but once, it is the row's, since inside a string the quotes of such a text are escaped.
+    Contents are `{"fields":...,"row":...}` as orjson writes them, so that the row need not be read: where
+    this key stands but once, it is the row's, since inside a string the quotes of such a text are escaped.
     """
     _, found, row = body.partition(ROW)
     if found and row.startswith(b"{") and row.endswith(b"}}") and ROW not in row and b'"id":' not in row:
