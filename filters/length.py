@@ -37,7 +37,7 @@ class length:
         model: in place of a file an alias such as smollm2-135m, or the id of a model (`org/name`) whose
             `tokenizer.json` is in the Hugging Face cache. Nothing is fetched.
 
-    Source: the tokenizers library (the extra `tokens`). Of GGUF the byte-level BPE of the kinds gpt-2,
+    Source: the tokenizers library. Of GGUF the byte-level BPE of the kinds gpt-2,
     smollm, llama-bpe and qwen2 is read, with the vocabulary and the merges in the file.
 
     Weak at: what a GGUF leaves out: a `tokenizer.json` is surer. The id of a model stands for whichever
@@ -86,12 +86,8 @@ def _counter(file: Path) -> Callable[[Record], int]:
 
 
 def _tokenizer(file: Path) -> Any:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise ValueError(
-            "to count tokens takes the library tokenizers: install synthgen-data[tokens]"
-        ) from None
+    from tokenizers import Tokenizer
+
     with file.open("rb") as handle:
         if handle.read(4) == b"GGUF":
             return _of_gguf(file)
@@ -115,7 +111,7 @@ def _of_model(name: str) -> Path:
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
-        raise ValueError("the cache of models takes huggingface-hub: install synthgen-data[tokens]") from None
+        raise ValueError("the cache of models takes huggingface-hub: install synthgen-data[hub]") from None
     try:
         found = try_to_load_from_cache(name, "tokenizer.json")
     except ValueError as error:

@@ -33,8 +33,8 @@ class semantic_duplicate:
     with all that were kept.
 
     Parameters:
-        model: `minilm`, which comes with the extra `embeddings` and needs no network; or the name or folder
-            of a model for sentence-transformers (extra `sentence-transformers`), such as a multilingual one;
+        model: `minilm`, which is installed with synthgen and needs no network; or the name or folder of a
+            model for sentence-transformers (extra `sentence-transformers`), such as a multilingual one;
             or `{id: NAME, base_url: ADDRESS}`, a model of an OpenAI-compatible server, whose key is the one
             that you bound to its host. It is known by its name: what a name stands for must not change
             within a run. Embeddings are stored, and made once for each record.

@@ -199,23 +199,36 @@ class Curation:
         assert self._questions is not None
         if item.body is None:
             return
-        for link in self._chain:
+        last = max(place for place, link in enumerate(self._chain) if link.asks)
+        before: list[tuple[ChainFilter, asyncio.Task[Measurement | str]]] = []
+        for link in self._chain[: last + 1]:
             result = item.results.get(link.name)
-            if isinstance(result, str):
-                return
-            if link.runs:
+            if link.runs and result is None:
                 result = self._compared(link, item)
-                if isinstance(result, str):
-                    return
             elif result is None:
                 result = self._known(link, item)
             if result is None:
-                asking = self._questions.about(link.name, item.branch.task, item.branch.id, item.body)
-                item.asked[link.name] = task = asyncio.create_task(asking)
+                task = asyncio.create_task(self._ask(link, item, tuple(before)))
                 task.add_done_callback(_heard)
+                item.asked[link.name] = task
+                before.append((link, task))
+            elif isinstance(result, str) or link.judge(result.value) in ("drop", "fail"):
                 return
-            if link.judge(result.value) in ("drop", "fail"):
-                return
+
+    async def _ask(
+        self,
+        link: ChainFilter,
+        item: Item,
+        before: Sequence[tuple[ChainFilter, asyncio.Task[Measurement | str]]] = (),
+    ) -> Measurement | str:
+        """Ask about a record, once those that are asked before let it pass; else nobody will want to know."""
+        assert self._questions is not None
+        assert item.body is not None
+        for earlier, asking in before:
+            result = await asyncio.shield(asking)
+            if isinstance(result, str) or earlier.judge(result.value) in ("drop", "fail"):
+                return UNMEASURED
+        return await self._questions.about(link.name, item.branch.task, item.branch.id, item.body)
 
     def _compared(self, link: ChainFilter, item: Item) -> Measurement | str:
         try:
@@ -262,13 +275,8 @@ class Curation:
     async def _asked(self, link: ChainFilter, item: Item) -> Measurement | str:
         result: Measurement | str | None = self._known(link, item)
         if result is None and self._questions is not None:
-            assert item.body is not None
             asking = item.asked.pop(link.name, None)
-            if asking is not None:
-                result = await asking
-            else:
-                branch = item.branch
-                result = await self._questions.about(link.name, branch.task, branch.id, item.body)
+            result = await (asking if asking is not None else self._ask(link, item))
         if self._questions is not None and isinstance(result, Measurement):
             self.counts.spent.more(self._questions.spent_on(link.name, result.detail))
             self.counts.requests += len((result.detail or {}).get("requests", ()))

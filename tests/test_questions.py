@@ -221,6 +221,22 @@ def test_an_engine_that_is_gone_ends_the_run(tmp_path: Path) -> None:
         run_it(loaded(tmp_path, recipe(filters=["grade"]), filters=FILTERS), FakeEngine(answer))
 
 
+def test_a_second_judge_asks_about_what_the_first_lets_pass_and_many_at_a_time(tmp_path: Path) -> None:
+    chain_of_two = [{"grade": {"min": 2}}, "same", {"again": {"filter": "grade", "twice": True, "min": 3}}]
+    engine = FakeEngine(graded, slots=16, shuffle=random.Random(1))
+    result = run_it(loaded(tmp_path, recipe(filters=chain_of_two), rows=60, filters=FILTERS), engine)
+    assert engine.most > 8
+    slow = FakeEngine(graded, slots=1)
+    again = run_it(
+        loaded(tmp_path / "slow", recipe(filters=chain_of_two), rows=60, filters=FILTERS),
+        slow,
+        directory=tmp_path / "slow" / "runs" / "a",
+    )
+    assert outputs(result.dir) == outputs(again.dir)
+    for row in read_jsonl(result.dir / "dropped.jsonl"):
+        assert ("again" in row["measurements"]) == (row["dropped_by"]["filter"] == "again")
+
+
 def test_two_models(tmp_path: Path) -> None:
     said = recipe(models={"critic": "other-model"}, filters=[{"grade": {"model": "critic", "min": 0}}])
     given_recipe = loaded(tmp_path, said, rows=4, filters=FILTERS)

@@ -124,6 +124,9 @@ def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
         action = "" if link["action"] == "drop" else f", {link['action']}s"
         origin = "" if link["origin"] == "shipped" else f" ({link['origin']})"
         out(f"filter   {link['name']}{origin}: {link['of']} {bound(link['min'], link['max'])}{action}")
+    asking = [link.name for link in loaded.chain if link.asks]
+    if asking:
+        out(f"         each record that comes so far is asked about by {', '.join(asking)}")
     if plan["steps"]:
         out(
             f"cost     about {plan['requests']:,} requests, {plan['input_tokens']:,} tokens in, "

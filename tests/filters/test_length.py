@@ -149,14 +149,3 @@ def test_an_alias_counts_as_its_file_does(default_model: Path) -> None:
         assert one.measure(record) == other.measure(record)
         assert 1 <= one.measure(record) <= len(text.encode(errors="replace"))
     assert one.measure(Record("r", {}, {}, "a" * 1_000_000)) > 0
-
-
-def test_without_the_library_it_says_what_to_install(tokenizer: Path) -> None:
-    code = (
-        "import sys; sys.modules['tokenizers'] = None\n"
-        "from pathlib import Path\nfrom synthgen.filters.length import length\n"
-        f"try: length(tokenizer=Path({str(tokenizer)!r}))\n"
-        "except ValueError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout == "to count tokens takes the library tokenizers: install synthgen-data[tokens]\n"
