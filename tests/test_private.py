@@ -128,6 +128,8 @@ def test_no_secret_is_in_any_output(tmp_path: Path, servers: tuple[StandIn, Stan
     home.runs("status", "runs/a", "--json")
     home.runs("show", "runs/a", "--state", "failed", "--json")
     home.runs("audit", "verify", "runs/a", "--json")
+    for form in ("prov", "croissant", "csv"):
+        home.runs("audit", "export", "runs/a", form)
     folder = home.project / "runs" / "a"
 
     # The secrets were where they could leak from, and the faults struck.

@@ -41,7 +41,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
     if all(lock.is_file() for lock in locks) and locks[0].read_bytes() != locks[1].read_bytes():
         findings.add("is not the one of the dataset", "recipe.lock.yaml")
     try:
-        place, version = _journal_of(directory)
+        place, version = journal_of(directory)
         if place is None:
             _check_dropped(directory, findings)
             return
@@ -60,7 +60,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
         findings.add(f"cannot be read: {error.strerror}", str(error.filename or ""))
 
 
-def _journal_of(directory: Path) -> tuple[Path | None, int | None]:
+def journal_of(directory: Path) -> tuple[Path | None, int | None]:
     """The folder whose journal made this, and the version, None for the one that `run` made last."""
     if (directory / "run.sqlite").is_file():
         return directory, None

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from synthgen.cli import audit_export
 from synthgen.cli.options import JsonOption, note, out, out_json, plain
 
 if TYPE_CHECKING:
     from synthgen.audit.verify import Verdict
 
 app = typer.Typer(help="Verify what a run published.", no_args_is_help=True, rich_markup_mode=None)
+app.command("export")(audit_export.export)
 EXIT_TAMPERED = 1
 EXIT_CANNOT_JUDGE = 2
 
