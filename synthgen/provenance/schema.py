@@ -111,7 +111,7 @@ class Stated(_Form):
     value: float | None = Field(description="None where the filter abstains; the detail then says why.")
     min: float | None = Field(None, description="The least that passes; no key where there is no such bound.")
     max: float | None = Field(None, description="The most that passes; no key where there is no such bound.")
-    verdict: Literal["pass", "flag", "redact", "drop", "fail"]
+    verdict: Literal["pass", "flag", "redact", "drop", "fail", "unmeasured"]
     detail: dict[str, Any] | None = None
 
 

