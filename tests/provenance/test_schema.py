@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from synthgen.chain import Verdict
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.journal import RecordEntry, open_for_reading, stored_records
 from synthgen.provenance import schema
@@ -99,6 +100,10 @@ def test_what_nobody_knows_is_refused(finished: Path) -> None:
         with pytest.raises(ValidationError):
             RecordStatement.model_validate({**first, **wrong})
         assert not validator("RecordStatement").is_valid({**first, **wrong})
+
+
+def test_every_verdict_that_there_is_can_be_stated() -> None:
+    assert get_args(schema.Stated.model_fields["verdict"].annotation) == get_args(Verdict)
 
 
 def test_it_is_small(finished: Path) -> None:
