@@ -157,7 +157,7 @@ class FilterDefinition:
         The same goes for a change to shipped filter files that it imports.
         """
         if self.file is not None:
-            return _with_imports(self.file, frozenset())
+            return code_sha256(self.file)
         return hashlib.sha256(inspect.getsource(self.target).encode()).hexdigest()
 
     def make(
@@ -189,13 +189,14 @@ class FilterDefinition:
 _IMPORT = re.compile(rb"^ *(?:from|import) synthgen\.filters\.(\w+)", re.MULTILINE)
 
 
-def _with_imports(file: Path, seen: frozenset[Path]) -> str:
+def code_sha256(file: Path, seen: frozenset[Path] = frozenset()) -> str:
+    """Digest of a filter's file and of the shipped filter files that it imports, without importing any."""
     source = file.read_bytes()
     digest = hashlib.sha256(source)
     for name in sorted(set(_IMPORT.findall(source))):
         path = Path(__file__).parent / "filters" / f"{name.decode()}.py"
         if path not in seen and path.is_file():
-            digest.update(_with_imports(path, seen | {path}).encode())
+            digest.update(code_sha256(path, seen | {path}).encode())
     return digest.hexdigest()
 
 

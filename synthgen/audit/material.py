@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,14 +13,9 @@ import orjson
 
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge
-from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet
-from synthgen.audit.run import journal_of
-from synthgen.errors import RecipeError
+from synthgen.audit.lines import lines, parsed, rows_of_parquet
+from synthgen.audit.place import LEDGER, place_of, reading, splits
 from synthgen.journal import open_for_reading, stored_records
-from synthgen.provenance.manifest import MANIFEST
-from synthgen.yamlfile import read_yaml
-
-LEDGER = "provenance/ledger.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,59 +41,44 @@ class Material:
     """What is there. It is not verified. Raises CannotJudge where there is nothing that synthgen wrote."""
 
     def __init__(self, directory: Path) -> None:
-        whole = (directory / "dataset" / MANIFEST).is_file()
-        self.dataset = directory / "dataset" if whole else directory
-        if not (self.dataset / MANIFEST).is_file():
-            raise CannotJudge(f"{directory} holds no dataset of synthgen: there is no {MANIFEST}")
+        self._place = place_of(directory)
+        if self._place.dataset is None:
+            raise CannotJudge(f"{directory} holds no dataset that is finished")
+        self.dataset = self._place.dataset
         self.manifest = Manifest(self.dataset)
-        self._journal, self._version = journal_of(directory) if whole else (None, None)
 
     @cached_property
     def lock(self) -> Mapping[str, Any]:
         """recipe.lock.yaml. Raises CannotJudge where it cannot be read."""
-        file = self.dataset / "provenance" / "recipe.lock.yaml"
-        if not file.is_file():
-            raise CannotJudge(f"{file} is missing")
-        try:
-            said = read_yaml(file).data
-        except RecipeError as error:
-            raise CannotJudge(str(error)) from None
-        if not isinstance(said, dict) or not isinstance(said.get("recipe"), dict):
-            raise CannotJudge(f"{file} is not a lock that synthgen wrote")
+        said = self._place.lock()
+        if not isinstance(said.get("recipe"), dict):
+            raise CannotJudge(f"{self.dataset} holds no recipe's lock")
         return said
 
     @cached_property
     def times(self) -> tuple[str, str] | None:
         """When the version was begun and finished, where the journal is there."""
-        if self._journal is None:
+        if self._place.run is None:
             return None
-        with closing(open_for_reading(self._journal)) as journal:
+        with reading(self._place.run), closing(open_for_reading(self._place.run)) as journal:
             query = "SELECT started, finished FROM versions WHERE version = ?"
-            row = journal.execute(query, (self._number(journal),)).fetchone()
+            row = journal.execute(query, (self._place.version,)).fetchone()
         return (str(row[0]), str(row[1])) if row and row[1] else None
 
     def records(self) -> Iterator[Told]:
         """Every record up to the cut, in the order of the ledger. Raises CannotJudge."""
-        try:
-            yield from self._of_dataset() if self._journal is None else self._of_journal(self._journal)
-        except Broken as broken:
-            raise CannotJudge(f"{self.dataset}: line {broken.number} {broken}") from None
-        except sqlite3.DatabaseError as error:
-            raise CannotJudge(f"run.sqlite is damaged: {error}") from None
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
-            raise CannotJudge(f"a record is not as synthgen wrote it: {error}") from None
-        except OSError as error:
-            raise CannotJudge(f"{error.filename} cannot be read: {error.strerror}") from None
-
-    def _number(self, journal: sqlite3.Connection) -> int:
-        if self._version is not None:
-            return self._version
-        query = "SELECT max(version) FROM versions WHERE command = 'run' AND finished IS NOT NULL"
-        return int(journal.execute(query).fetchone()[0] or 0)
+        run = self._place.run
+        stream = self._of_dataset() if run is None else self._of_journal(run)
+        while True:
+            with reading(self._place.directory):  # and not what is done with a record
+                told = next(stream, None)
+            if told is None:
+                return
+            yield told
 
     def _of_journal(self, directory: Path) -> Iterator[Told]:
         with closing(open_for_reading(directory)) as journal:
-            for entry, body in stored_records(journal, self._number(journal)):
+            for entry, body in stored_records(journal, self._place.version or 0):
                 said = {
                     "task": entry.task,
                     "dropped_by": entry.dropped_by,
@@ -112,11 +91,11 @@ class Material:
                 yield _told(str(entry.id), str(entry.state), said, row, entry.error)
 
     def _of_dataset(self) -> Iterator[Told]:
-        splits = [_Split(self.dataset, name) for name in self.splits]
+        heads = [_Split(self.dataset, name) for name in self.splits]
         for number, line in enumerate(lines(self.dataset / LEDGER), 1):
             entry = parsed(line, number)
             id, state = str(entry["id"]), str(entry["state"])
-            split = next((each for each in splits if each.said.get("id") == id), None)
+            split = next((each for each in heads if each.said.get("id") == id), None)
             if state == "kept" and split is not None:
                 yield _told(id, state, split.said, split.row())
                 split.advance()
@@ -125,9 +104,8 @@ class Material:
 
     @property
     def splits(self) -> list[str]:
-        """Their names, as the manifest has them."""
-        names = [Path(name) for name in self.manifest.subjects if name != LEDGER]
-        return [path.stem for path in names if path.parts[:-1] == ("provenance",) and path.suffix == ".jsonl"]
+        """Their names, sorted."""
+        return [path.stem for path in splits(self.dataset)]
 
     def files_of(self, split: str, ending: str) -> list[str]:
         """The files of a split's rows: those that end with `.jsonl`, or with `.parquet`."""

@@ -1,6 +1,6 @@
-"""The published forms: of a record's statement, of the ledger's lines, and of the manifest, version 1.
+"""The published forms, version 1: statements of records, lines of the ledger, manifests and proofs.
 
-The manifest's `predicateType` names the version of all three; provenance.schema.json has them as JSON schema.
+provenance.schema.json has them as JSON schema. A manifest's `predicateType` names the version of its dataset's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PREDICATE = "urn:synthgen:manifest:v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
 HalfDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 State = Literal["kept", "dropped", "failed"]
 
@@ -88,6 +88,22 @@ class Envelope(_Form):
     signatures: list[Signature]
 
 
+class Proof(_Form):
+    """That a ledger has this entry: its line, the path to the root, and the manifest that states the root.
+
+    `path` has the hashes after RFC 9162, 2.1.3, the lowest first; `sha256` is of all the rest.
+    """
+
+    format: Literal["urn:synthgen:proof:v1"]
+    entry: str = Field(max_length=4096)
+    index: Count
+    size: Count
+    path: list[Sha256] = Field(max_length=64)
+    root: Sha256
+    manifest: Envelope
+    sha256: Sha256
+
+
 class Source(_Form):
     """A row of a file that a seed was taken from; the file's digest is in recipe.lock.yaml, under `seeds`."""
 
@@ -147,7 +163,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema of everything that is published, by name under `$defs`."""
     from pydantic.json_schema import models_json_schema
 
-    models = (RecordStatement, LedgerLine, Statement, Envelope)
+    models = (RecordStatement, LedgerLine, Statement, Envelope, Proof)
     _, schema = models_json_schema(
         [(model, "validation") for model in models], title="What synthgen states of a dataset, version 1"
     )

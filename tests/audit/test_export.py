@@ -23,7 +23,7 @@ from synthgen.audit.material import Material
 from synthgen.audit.prov import write_prov
 from synthgen.audit.spreadsheet import HEADS, cell, first_words, write_csv
 from synthgen.audit.verify import verify
-from synthgen.cli.audit_export import FORMS
+from synthgen.cli.audit.export import FORMS
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.recurate import recurate
 from tests.processes import ended
@@ -243,7 +243,7 @@ def test_what_cannot_be_exported(finished: Path, tmp_path: Path) -> None:
     _, err = ended("audit", "export", finished, "prof", cwd=tmp_path, code=2)
     assert "did you mean 'prov'?" in err
     _, err = ended("audit", "export", tmp_path, "prov", "-o", "there", cwd=tmp_path, code=2)
-    assert "holds no dataset of synthgen" in err
+    assert "holds no run and no dataset of synthgen" in err
     assert list(tmp_path.iterdir()) == []
 
 

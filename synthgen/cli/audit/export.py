@@ -11,37 +11,32 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from synthgen.cli.options import note
+from synthgen.cli.audit.options import AnyDirectory, judging
 
 if TYPE_CHECKING:
     from synthgen.audit.material import Material
 
 FORMS = ("prov", "croissant", "csv")
-EXIT_CANNOT_JUDGE = 2
 
 
 def export(
-    directory: Annotated[Path, typer.Argument(help="A dataset's directory, or a run's.")],
+    directory: AnyDirectory,
     form: Annotated[str, typer.Argument(help="prov, croissant or csv.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A file, instead of standard output.")
     ] = None,
 ) -> None:
     """Write W3C PROV-JSON, Croissant 1.1, or a table of every record. It verifies nothing: `verify` does."""
-    from synthgen.audit.findings import CannotJudge
     from synthgen.audit.material import Material
     from synthgen.errors import UsageError
     from synthgen.yamlfile import did_you_mean
 
     if form not in FORMS:
         raise UsageError(f"there is no form {form!r}", hint=did_you_mean(form, FORMS))
-    try:
+    with judging():
         material = Material(directory)
         with _opened(output, directory) as out:
             _write(form, material, out)
-    except CannotJudge as error:
-        note(f"cannot be exported: {error}")
-        raise typer.Exit(EXIT_CANNOT_JUDGE) from None
 
 
 def _write(form: str, material: Material, out: TextIO) -> None:
