@@ -1,6 +1,6 @@
 """The published forms, version 1: statements of records, lines of the ledger, manifests and proofs.
 
-provenance.schema.json has them as JSON schema. A manifest's `predicateType` names the version of its dataset's.
+provenance.schema.json has them as JSON schema. A manifest's `predicateType` names the version.
 """
 
 from __future__ import annotations
