@@ -94,7 +94,8 @@ NO_MEMBERS = frozenset(
 PLACEHOLDER = re.compile(r"<[A-Za-z][^<>\n|&;(){}$`]{0,60}>")
 # What IPython takes beside Python: `%magic`, `!command`, `x = !command`, `?help`, `help?`.
 IPYTHON = re.compile(
-    r"^[ \t]*(?:(?:[A-Za-z_][\w, ]{0,80}=[ \t]*)?(?:%{1,2}[A-Za-z]|!{1,2}[ \t]*[\w./~{$\"'])(?:[^\n]*\\\n)*[^\n]*"
+    r"^[ \t]*(?:(?:[A-Za-z_][\w, ]{0,80}=[ \t]*)?(?:%{1,2}[A-Za-z]|!{1,2}[ \t]*[\w./~{$\"'])"
+    r"(?:[^\n]*\\\n)*[^\n]*"
     r"|\?{1,2}[\w.]+[ \t]*|[A-Za-z_][\w.]{0,80}\?{1,2}[ \t]*)$",
     re.MULTILINE,
 )
@@ -126,9 +127,9 @@ class code_parses:
     Python is parsed by Python itself, also in sessions with `>>>`; JSON, JSON lines, YAML, TOML and XML by
     their own parsers; Bash, C, C++, C#, CSS, Go, HTML, Java, JavaScript, PHP, Ruby, Rust, Swift, TypeScript
     by tree-sitter. Nothing is run. A part of a program (a method, a few statements, some elements) parses,
-    also what has to stand in a function or class. So do the `%` and `!` lines of IPython, placeholders such as
-    `<package>` in shell commands, and functions of which a comment is the body. The detail says which blocks
-    do not parse, where and why.
+    also what has to stand in a function or class. So do the `%` and `!` lines of IPython, placeholders such
+    as `<package>` in shell commands, and functions of which a comment is the body. The detail says which
+    blocks do not parse, where and why.
 
     Abstains, and says why, where there is no code block, or none in a language that it knows. A block without
     a language counts neither way, nor does one that is too long or deep to be judged: of more than 20,000
@@ -276,7 +277,9 @@ def _parses_within(language: str, before: str, after: str, code: str) -> bool:
     if root.has_error or len(whole) != 1:  # what closes the part and opens another is none
         return False
     body = whole[0].child_by_field_name("body")
-    names = [child.child_by_field_name("name") or child.child_by_field_name("property") for child in body.children]
+    names = [
+        child.child_by_field_name("name") or child.child_by_field_name("property") for child in body.children
+    ]
     return not any(name is not None and name.text in NO_MEMBERS for name in names)
 
 
