@@ -31,12 +31,23 @@ UNSPACED = re.compile(
 FOLDED = bytes(ord(" ") if chr(code).isspace() else code for code in range(128)).lower() + bytes(
     range(128, 256)
 )
+# What stands at the edges of a word and is not of it; not `-5`, `$x`, `C++` or `50%`.
+OPENING = "\"'([{*_`"
+CLOSING = "\"')]}*_`.,;:!?"
+MORE_EDGES = (
+    "\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a\u00bf\u00a1\u2026"
+    "\u3002\u3001\u060c\u061f\u061b\u06d4\u0964"
+)
+USUAL_EDGE = 4  # signs of it that are taken from all words at once
 
 
 def units(text: str) -> list[str]:
-    """The lower-cased words of a text; of a script without spaces, its characters."""
+    """The lower-cased words of a text, without punctuation at their edges.
+
+    Of a script without spaces, its characters. What is nothing but punctuation is a word.
+    """
     if text.isascii():
-        return text.lower().split()
+        return [_bare(word, "") for word in text.lower().split()]
     pieces = text.split()
     if max(map(len, pieces), default=0) > LONG_PIECE:
         pieces = [
@@ -47,7 +58,12 @@ def units(text: str) -> list[str]:
         text = " ".join([unicodedata.normalize("NFKC", piece) for piece in pieces])
     else:
         text = unicodedata.normalize("NFKC", text)
-    return " ".join(UNSPACED.split(text)).lower().split()
+    bare = " ".join([_bare(word, MORE_EDGES) for word in text.split()])
+    return " ".join(UNSPACED.split(bare)).lower().split()
+
+
+def _bare(word: str, more: str) -> str:
+    return word.rstrip(CLOSING + more).lstrip(OPENING + more) or word
 
 
 def word_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
@@ -59,9 +75,10 @@ def word_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
         (text if text.isascii() else " ".join(units(text))).encode(errors="surrogatepass") for text in texts
     ]
     joined = b" " + b" ".join(plain).translate(FOLDED) + b" " * LOADED
-    space = np.frombuffer(joined, np.uint8) == ord(" ")
+    codes = np.frombuffer(joined, np.uint8)
+    space = codes == ord(" ")
     edges = np.flatnonzero(space[1:] != space[:-1]) + 1
-    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    starts, lengths = _trimmed(codes, edges[::2], edges[1::2])
     # Eight bytes from every place on, as one integer.
     loaded = np.ndarray(len(joined) - LOADED + 1, "<u8", joined, strides=(1,))
     masks = np.array([(1 << 8 * size) - 1 for size in range(LOADED + 1)], np.uint64)
@@ -78,6 +95,35 @@ def word_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
         hashes[place] = xxhash.xxh64_intdigest(word)
     ends = np.cumsum(np.array([len(text) + 1 for text in plain])) + 1
     return hashes, np.diff(np.searchsorted(starts, ends), prepend=0)
+
+
+def _trimmed(codes: Array, starts: Array, ends: Array) -> tuple[Array, Array]:
+    """Where words begin without the punctuation at their edges, and how long they are."""
+    import numpy as np
+
+    first, last = starts.copy(), ends - 1
+    for signs, place, step in ((CLOSING, last, -1), (OPENING, first, 1)):
+        listed = _listed(signs)
+        rows = np.flatnonzero(listed[codes[place]])
+        for _ in range(USUAL_EDGE):
+            place[rows] += step
+            rows = rows[listed[codes[place[rows]]]]
+        for row in rows.tolist():
+            word = codes[first[row] : last[row] + 1].tobytes()
+            left = word.rstrip(signs.encode()) if step < 0 else word.lstrip(signs.encode())
+            place[row] += step * (len(word) - len(left))
+    empty = np.flatnonzero(first > last)  # operators and the like are punctuation through and through
+    first[empty], last[empty] = starts[empty], ends[empty] - 1
+    return first, last + 1 - first
+
+
+@cache
+def _listed(characters: str) -> Array:
+    import numpy as np
+
+    listed: Array = np.zeros(256, bool)
+    listed[list(characters.encode())] = True
+    return listed
 
 
 def run_hashes(hashes: Array, counts: Array, texts: Array, lengths: Array) -> tuple[Array, Array]:
