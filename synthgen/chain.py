@@ -25,7 +25,7 @@ from synthgen.measure import (
 from synthgen.recipe import FilterUse, OnError
 from synthgen.record import Record
 
-Verdict = Literal["pass", "flag", "redact", "drop", "fail"]
+Verdict = Literal["pass", "flag", "redact", "drop", "fail", "unmeasured"]
 
 
 @dataclass(frozen=True)
@@ -212,8 +212,10 @@ class Measuring:
                 redacted = filter.redacted(record)
                 if isinstance(redacted, FilterFailed):
                     results[place][link.name] = str(redacted)
-                else:
-                    records[place] = redacted
+                    continue
+                records[place] = redacted
+                if (left := _left(link, filter, redacted, results[place].get(link.name))) is not None:
+                    results[place][link.name] = left
         for place, (record, before) in enumerate(zip(records, whole, strict=True)):
             if record is not before:
                 measured.redacted[place] = orjson.dumps({"fields": record.fields, "row": record.row})
@@ -230,6 +232,23 @@ class Measuring:
                 else:
                     features[place][link.name] = feature
         return measured
+
+
+def _left(
+    link: ChainFilter, filter: RecordMeasure, redacted: Record, before: Measurement | str | None
+) -> str | None:
+    """What is wrong where a filter still finds something after it took out what it found."""
+    if not isinstance(before, Measurement) or link.judge(before.value) != "redact":
+        return None
+    try:
+        [after] = filter.measure([redacted.pick(link.of)])
+    except KeyError as error:
+        return f"filter {link.name}: {error.args[0]}"
+    if isinstance(after, FilterFailed):
+        return str(after)
+    if link.judge(after.value) == "redact":
+        return f"filter {link.name} still finds {after.value:g} on record {redacted.id} after it took out all"
+    return None
 
 
 def _measure(

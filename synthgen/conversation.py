@@ -20,6 +20,7 @@ _SHAREGPT_ROLES = {
     "system": "system",
     "tool": "tool",
 }
+CALLS = ("tool_calls", "function_call", "audio")
 _PAIRS = (
     ("prompt", "completion"),
     ("prompt", "response"),
@@ -50,12 +51,23 @@ def conversation(row: Any) -> list[dict[str, Any]]:
     if isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str):
         given = row.get("input")
         question = f"{row['instruction']}\n\n{given}" if given else row["instruction"]
-        return _pair(row.get("system"), question, row["output"])
+        last = _pair(row.get("system"), question, row["output"])
+        return [*last[:-2], *_before(row.get("history")), *last[-2:]]
     for question, answer in _PAIRS:
         if question in row and answer in row:
             return _joined(row, row[question], row[answer])
     keys = ", ".join(str(key) for key in row) or "nothing"
     raise NoConversation(f"no conversation in a row that has: {keys}")
+
+
+def _before(history: Any) -> list[dict[str, Any]]:
+    """Earlier turns as some Alpaca files have them: pairs of a question and its answer."""
+    found = []
+    for pair in history or []:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise NoConversation("its `history` is no list of pairs of texts")
+        found += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    return found
 
 
 def _joined(row: Mapping[str, Any], question: Any, answer: Any) -> list[dict[str, Any]]:
@@ -77,6 +89,15 @@ def _pair(system: Any, question: str, answer: str) -> list[dict[str, Any]]:
     return [*first, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
+def _only_text(parts: list[Any], number: int) -> None:
+    for part in parts:
+        if not (isinstance(part, Mapping) and isinstance(part.get("text"), str)):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise NoConversation(
+                f"message {number} has a part that is no text ({kind}), which a row cannot hold"
+            )
+
+
 def _messages(turns: list[Any]) -> list[dict[str, Any]]:
     if not turns:
         raise NoConversation("the conversation is empty")
@@ -86,10 +107,14 @@ def _messages(turns: list[Any]) -> list[dict[str, Any]]:
             raise NoConversation(f"message {number} is not a mapping")
         role = turn.get("role", turn.get("from"))
         content = turn.get("content", turn.get("value"))
+        for key in CALLS:
+            if turn.get(key):
+                raise NoConversation(f"message {number} has {key}, which a row cannot hold")
         name = _SHAREGPT_ROLES.get(str(role).lower())
         if name is None:
             raise NoConversation(f"message {number} has the unknown role {role!r}")
         if isinstance(content, list):
+            _only_text(content, number)
             content = content_text({"content": content})
         if not isinstance(content, str):
             raise NoConversation(f"message {number} has no text")

@@ -95,6 +95,7 @@ class Curation:
         self._asks = any(link.asks for link in chain)
         self._in_a_row: Counter[str] = Counter()
         self.tree = Growing()
+        self.unmeasured: Counter[str] = Counter()
 
     @property
     def reached(self) -> bool:
@@ -352,7 +353,8 @@ class Curation:
             measurement = found[link.name]
             verdict = link.judge(measurement.value)
             if measurement is UNMEASURED:
-                verdict = "pass" if branch.was in ("kept", None) else "drop"
+                self.unmeasured[link.name] += 1
+                verdict = "unmeasured" if branch.was in ("kept", None) else "drop"
             verdicts[link.name] = {"value": measurement.value, "verdict": verdict}
             if measurement.detail:
                 verdicts[link.name]["detail"] = measurement.detail
@@ -367,8 +369,9 @@ class Curation:
         if error is not None:
             state, dropped_by = "failed", None
             self.counts.failed += 1
-            if len(self.counts.errors) < DISTINCT_ERRORS or error in self.counts.errors:
-                self.counts.errors[error] += 1
+            alike = error.replace(f" on record {branch.id}", "")
+            if len(self.counts.errors) < DISTINCT_ERRORS or alike in self.counts.errors:
+                self.counts.errors[alike] += 1
         elif dropped_by is not None:
             state = "dropped"
             self.counts.dropped += 1

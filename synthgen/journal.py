@@ -607,33 +607,52 @@ def stored_records(
     reader: sqlite3.Connection, version: int, state: str | None = None, *, original: bool = False
 ) -> Iterator[tuple[RecordEntry, bytes | None]]:
     """Every record of a version in task order, with the JSON of its contents; see `Journal.records`."""
-    query = (
-        "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
-        "r.sources, r.error, r.original, r.leaf, c.body FROM records AS r LEFT JOIN contents AS c "
-        "ON c.sha256 = iif(?, coalesce(r.original, r.content), r.content) WHERE r.version = ?"
-    )
+    query = f"{_STORED} ON c.sha256 = iif(?, coalesce(r.original, r.content), r.content) WHERE r.version = ?"
     values: tuple[Any, ...] = (original, version)
     if state is not None:
         query, values = f"{query} AND r.state = ?", (*values, state)
     for row in reader.execute(f"{query} ORDER BY r.task, r.branch", values):
-        task, branch, id, sha, of_state, dropped_by, verdicts, requests, sources, error = row[:10]
-        yield (
-            RecordEntry(
-                task=task,
-                branch=branch,
-                id=id,
-                content=sha,
-                state=of_state,
-                dropped_by=dropped_by,
-                verdicts=orjson.loads(verdicts),
-                requests=[requests[place : place + 32] for place in range(0, len(requests), 32)],
-                sources=orjson.loads(sources),
-                error=error,
-                original=row[10],
-                leaf=row[11],
-            ),
-            row[12],
-        )
+        yield _entry(row), row[12]
+
+
+def stored_record(
+    reader: sqlite3.Connection, version: int, task: int, branch: str
+) -> tuple[RecordEntry, bytes | None, bytes | None]:
+    """One record of a version, with the JSON of its contents, and of those before something was redacted.
+
+    Raises LookupError where there is none.
+    """
+    query = f"{_STORED} ON c.sha256 = r.content WHERE r.version = ? AND r.task = ? AND r.branch = ?"
+    row = reader.execute(query, (version, task, branch)).fetchone()
+    if row is None:
+        raise LookupError(f"there is no record of task {task}")
+    entry = _entry(row)
+    before = reader.execute("SELECT body FROM contents WHERE sha256 = ?", (entry.original,)).fetchone()
+    return entry, row[12], before[0] if before else None
+
+
+_STORED = (
+    "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "
+    "r.sources, r.error, r.original, r.leaf, c.body FROM records AS r LEFT JOIN contents AS c"
+)
+
+
+def _entry(row: tuple[Any, ...]) -> RecordEntry:
+    task, branch, id, sha, state, dropped_by, verdicts, requests, sources, error, original, leaf = row[:12]
+    return RecordEntry(
+        task=task,
+        branch=branch,
+        id=id,
+        content=sha,
+        state=state,
+        dropped_by=dropped_by,
+        verdicts=orjson.loads(verdicts),
+        requests=[requests[place : place + 32] for place in range(0, len(requests), 32)],
+        sources=orjson.loads(sources),
+        error=error,
+        original=original,
+        leaf=leaf,
+    )
 
 
 def running(directory: Path) -> str | None:

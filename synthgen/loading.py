@@ -183,10 +183,19 @@ def _changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
 
 
 def value_of(text: str) -> Any:
-    """A value of a change: JSON where it is, else text."""
+    """A value of a change, as a recipe has it: a number, a list or a mapping where it is one, else text."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
+        pass
+    if text[:1] not in ("[", "{"):
+        return text
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
         return text
 
 

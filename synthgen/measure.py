@@ -157,7 +157,7 @@ class FilterDefinition:
         The same goes for a change to shipped filter files that it imports.
         """
         if self.file is not None:
-            return _with_imports(self.file, frozenset())
+            return code_sha256(self.file)
         return hashlib.sha256(inspect.getsource(self.target).encode()).hexdigest()
 
     def make(
@@ -189,14 +189,25 @@ class FilterDefinition:
 _IMPORT = re.compile(rb"^ *(?:from|import) synthgen\.filters\.(\w+)", re.MULTILINE)
 
 
-def _with_imports(file: Path, seen: frozenset[Path]) -> str:
+def code_sha256(file: Path, seen: frozenset[Path] = frozenset()) -> str:
+    """Digest of a filter's file and of the shipped filter files that it imports, without importing any."""
     source = file.read_bytes()
     digest = hashlib.sha256(source)
     for name in sorted(set(_IMPORT.findall(source))):
         path = Path(__file__).parent / "filters" / f"{name.decode()}.py"
         if path not in seen and path.is_file():
-            digest.update(_with_imports(path, seen | {path}).encode())
+            digest.update(code_sha256(path, seen | {path}).encode())
     return digest.hexdigest()
+
+
+_OURS = Path(__file__).resolve().parent
+
+
+def _of_a_library(file: Path) -> bool:
+    full = file.resolve()
+    if full.parent.name == "filters":
+        return False
+    return _OURS in full.parents or "site-packages" in full.parts or not full.is_file()
 
 
 class FilterFailed(Exception):
@@ -204,11 +215,12 @@ class FilterFailed(Exception):
 
     def __init__(self, name: str, record_id: str, cause: BaseException) -> None:
         line = ""
-        if cause.__traceback__ is not None:
-            last = cause.__traceback__
-            while last.tb_next is not None:
-                last = last.tb_next
-            line = f" (line {last.tb_lineno} of {Path(last.tb_frame.f_code.co_filename).name})"
+        last = cause.__traceback__
+        while last is not None:  # the last line that is the filter's own, not ours or a library's
+            file = Path(last.tb_frame.f_code.co_filename)
+            if not _of_a_library(file):
+                line = f" (line {last.tb_lineno} of {file.name})"
+            last = last.tb_next
         super().__init__(f"filter {name} failed on record {record_id}: {type(cause).__name__}: {cause}{line}")
 
 
@@ -359,7 +371,30 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, set | frozenset):
         return sorted(value, key=str)
-    return str(value)
+    if isinstance(value, Path | bytes):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} does not")
+
+
+_NEEDED: Mapping[str, Sequence[str]] = {
+    "record": (),
+    "engine": ("ask", "measure"),
+    "run": ("features", "resolve", "keep"),
+}
+
+
+def _check_shape(target: Callable[..., Any], kind: Kind) -> None:
+    """Raises TypeError where a class lacks a method that its kind needs, or is none and should be."""
+    name = target.__name__
+    if not inspect.isclass(target):
+        if kind != "record":
+            raise TypeError(f"a filter of kind {kind} is a class, and {name} is none")
+        return
+    missing = [method for method in _NEEDED[kind] if not callable(getattr(target, method, None))]
+    if kind == "record" and not (hasattr(target, "measure") or hasattr(target, "measure_batch")):
+        missing = ["measure"]
+    if missing:
+        raise TypeError(f"the class {name} needs a method `{missing[0]}`")
 
 
 @overload
@@ -398,7 +433,21 @@ def filter(
     `store` that the features of a filter of the run are worth storing, since they take long.
     """
 
+    for value, allowed, what in (
+        (kind, get_args(Kind), "kind"),
+        (action, get_args(Action), "action"),
+        (null, get_args(Null), "null"),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{what} is one of {', '.join(allowed)}, not {value!r}")
+    for number in (min, max):
+        if number is not None and (isinstance(number, str | bool) or not math.isfinite(number)):
+            raise ValueError(f"a bound is a number, not {number!r}")
+    if not isinstance(of, str):
+        raise TypeError(f"`of` names what is measured, and {of!r} is no name")
+
     def define(target: Callable[..., Any]) -> FilterDefinition:
+        _check_shape(target, kind)
         source = inspect.getsourcefile(target)
         return FilterDefinition(
             name=name or target.__name__,

@@ -213,6 +213,11 @@ class Recuration:
                 changes.note(beyond, "surplus", None)
         else:
             pending = len(fed) + sum(1 for _ in records)
+        for name, many in curation.unmeasured.items():
+            self._note(
+                f"{name}, as it is now, has not measured {many:,} records: they stay as they were, unless "
+                "--measure lets it ask"
+            )
         journal.flush()
         usage = journal.usage() if asker is not None and isinstance(journal, Journal) else NOTHING_ASKED
         return Recurated(self._result(counts, version, pending, usage), version, changes, curation.tree)

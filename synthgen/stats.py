@@ -120,7 +120,7 @@ def read_labels(file: Path) -> dict[str, bool]:
     """
     labels: dict[str, bool] = {}
     try:
-        lines = file.read_bytes().splitlines()
+        lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
         raise RecipeError([Problem(f"cannot be read: {error.strerror}", file)]) from None
     for number, line in enumerate(lines, 1):
@@ -132,7 +132,11 @@ def read_labels(file: Path) -> dict[str, bool]:
             raise RecipeError([Problem(f"is not JSON ({error})", file, number)]) from None
         if not isinstance(said, dict) or "id" not in said or said.get("label") not in ("good", "bad"):
             raise RecipeError([Problem('a label is {"id": ..., "label": "good" or "bad"}', file, number)])
-        labels[str(said["id"])] = said["label"] == "bad"
+        id, bad = str(said["id"]), said["label"] == "bad"
+        if labels.setdefault(id, bad) != bad:
+            raise RecipeError([Problem(f"{id} is labelled both good and bad", file, number)])
+    if not labels:
+        raise RecipeError([Problem("holds no labels", file)])
     return labels
 
 

@@ -8,12 +8,24 @@ from typing import Any
 
 import orjson
 
+from synthgen.digests import sampling_seed
 from synthgen.errors import UsageError
-from synthgen.journal import SCHEMA_VERSION, open_for_reading, running
+from synthgen.journal import (
+    SCHEMA_VERSION,
+    RecordEntry,
+    open_for_reading,
+    running,
+    stored_record,
+    stored_records,
+)
+from synthgen.provenance.merkle import Growing
+from synthgen.provenance.statement import tree_of
 
 RECENT = 1000
 BATCH = 256
 STATES = ("kept", "dropped", "failed")
+OUTCOMES = {0: "asked again", 1: "given up", 2: "the answer could not be used"}
+ANSWER = ("text", "finish_reason", "input_tokens", "output_tokens", "source")
 
 
 class RunView:
@@ -159,25 +171,47 @@ class RunView:
             raise UsageError(f"{what} with {id!r} in {self.directory}", hint="`synthgen show DIR` lists them")
         record = _record(found[0])
         keys = found[0][-1]
-        record["requests"] = [self._request(keys[place : place + 32]) for place in range(0, len(keys), 32)]
+        record["requests"] = [self.request(keys[place : place + 32]) for place in range(0, len(keys), 32)]
         return record
 
-    def _request(self, key: bytes) -> dict[str, Any]:
+    def request(self, key: bytes) -> dict[str, Any]:
+        """What was asked under a key, with its answer, those set aside before it, and the tries that failed.
+
+        A step or a filter that could not use an answer asked again, with the next `attempt` in its request.
+        """
         request = self._one("SELECT body FROM requests WHERE key = ?", (key,))
-        answer = self._one(
-            "SELECT text, finish_reason, input_tokens, output_tokens, source FROM completions WHERE key = ?",
-            (key,),
-        )
-        names = ("text", "finish_reason", "input_tokens", "output_tokens", "source")
+        of_key = f"SELECT {', '.join(ANSWER)} FROM {{}} WHERE key = ?"  # noqa: S608 - names of our own
+        answer = self._one(of_key.format("completions"), (key,))
+        aside = self._rows(of_key.format("set_aside"), (key,))
+        tries = self._rows("SELECT error, final FROM failures WHERE key = ? ORDER BY rowid", (key,))
         return {
             "key": key.hex(),
+            "seed": sampling_seed(key),
             "request": orjson.loads(request[0]) if request else None,
-            "answer": dict(zip(names, answer, strict=True)) if answer else None,
-            "failures": [
-                row[0]
-                for row in self._rows("SELECT error FROM failures WHERE key = ? ORDER BY rowid", (key,))
-            ],
+            "answer": dict(zip(ANSWER, answer, strict=True)) if answer else None,
+            "failures": [{"error": error, "outcome": OUTCOMES[final]} for error, final in tries],
+            "set_aside": [dict(zip(ANSWER, each, strict=True)) for each in aside],
         }
+
+    def stored(self, record: Mapping[str, Any]) -> tuple[RecordEntry, bytes | None, bytes | None]:
+        """A record as the journal has it, with the JSON of its contents, after and before redaction."""
+        return stored_record(self._journal, self._version(), record["task"], record["branch"])
+
+    def place_in_ledger(self, record: Mapping[str, Any]) -> int:
+        """How many records of its version come before it."""
+        query = "SELECT count(*) FROM records WHERE version = ? AND (task, branch) < (?, ?)"
+        return int(self._one(query, (self._version(), record["task"], record["branch"]))[0])
+
+    def tree(self) -> Growing:
+        """The tree over the records of the version, by the leaves that are stored."""
+        tree = Growing()
+        for (leaf,) in self._journal.execute(
+            "SELECT leaf FROM records WHERE version = ? ORDER BY task, branch", (self._version(),)
+        ):
+            if leaf is None:  # an earlier synthgen judged it, and stored none
+                return tree_of(stored_records(self._journal, self._version()))
+            tree.append(leaf)
+        return tree
 
 
 _RECORD = (

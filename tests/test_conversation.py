@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -93,3 +94,22 @@ def test_rows_are_not_changed() -> None:
     row = {"messages": [dict(turn) for turn in TWO], "system": "Be brief."}
     conversation(row)
     assert row == {"messages": TWO, "system": "Be brief."}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"messages": [{"role": "assistant", "content": "calling", "tool_calls": [{}]}]}, "has tool_calls"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "no text (image_url)"),
+        ({"instruction": "a", "output": "b", "history": [["x"]]}, "`history` is no list of pairs"),
+    ],
+)
+def test_what_a_row_could_not_hold_is_told(row: dict[str, Any], said: str) -> None:
+    with pytest.raises(NoConversation, match=re.escape(said)):
+        conversation(row)
+
+
+def test_alpaca_with_earlier_turns() -> None:
+    row = {"system": "s", "instruction": "c", "output": "d", "history": [["a", "b"]]}
+    assert [message["content"] for message in conversation(row)] == ["s", "a", "b", "c", "d"]
+    assert conversation({"messages": [{"role": "user", "content": "a", "tool_calls": None}]})

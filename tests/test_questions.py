@@ -274,6 +274,24 @@ def test_what_was_never_measured_stays_as_it_was(tmp_path: Path) -> None:
     assert "--measure" in unmeasured[0]["dropped_by"]["detail"]["reason"]
 
 
+def test_a_judge_that_is_another_now_passes_nobody_in_silence(tmp_path: Path) -> None:
+    first = made(tmp_path)
+    notes: list[str] = []
+    done = recurate(first.dir, ["grade.twice=true"], on_notice=notes.append)
+    assert done.result.kept == first.kept
+    told = read_jsonl(done.result.dir / "dataset/provenance/train.jsonl")
+    assert {row["measurements"]["grade"]["verdict"] for row in told} == {"unmeasured"}
+    survivors = 40 - first.filters["words"]["dropped"]
+    [note] = [note for note in notes if "has not measured" in note]
+    assert f"has not measured {survivors} records" in note
+    assert "--measure" in note
+
+
+def test_the_card_says_that_a_model_was_asked(tmp_path: Path) -> None:
+    card = (made(tmp_path).dir / "dataset" / "README.md").read_text()
+    assert "The filter `grade` asked `fake-model` about records." in card
+
+
 def test_measure_asks_about_them_and_nobody_else(tmp_path: Path) -> None:
     first = made(tmp_path)
     engine = FakeEngine(graded)
@@ -327,7 +345,7 @@ def test_an_error_of_its_code_is_the_records(tmp_path: Path) -> None:
     said = recipe(filters=[{"grade": {"broken": True}}])
     result = run_it(loaded(tmp_path, said, rows=4, filters=FILTERS), FakeEngine(graded))
     assert result.failed == 4
-    assert "filter grade failed on record" in result.errors[0][0]
+    assert result.errors[0][1] == 4  # alike but for the record
     assert "LookupError: no idea (line 13 of grade.py)" in result.errors[0][0]
 
 

@@ -29,7 +29,7 @@ class mask:
         return record.text.count("hunter2")
     def redact(self, text):
         if self.broken:
-            return 3 if self.broken == "number" else text.replace("hunter2", chr(0xd800))
+            return {"number": 3, "nothing": text}.get(self.broken, text.replace("hunter2", chr(0xd800)))
         return text.replace("hunter2", "[SECRET]")
 """
 ASK = """
@@ -147,7 +147,7 @@ def test_every_text_of_the_row_is_redacted(tmp_path: Path) -> None:
     assert [message["role"] for message in rows[0]["messages"]] == ["system", "user", "assistant"]
 
 
-@pytest.mark.parametrize("broken", ["number", "surrogate"])
+@pytest.mark.parametrize("broken", ["number", "surrogate", "nothing"])
 def test_a_redaction_that_fails_lets_nothing_through(tmp_path: Path, broken: str) -> None:
     use = {"mask": {"action": "redact", "broken": broken, "on_error": "fail"}}
     result, _ = made(tmp_path, filters=[use])

@@ -72,3 +72,19 @@ def test_what_is_no_label(line: str, tmp_path: Path) -> None:
     file.write_text(json.dumps({"id": "x", "label": "good"}) + f"\n\n{line}\n")
     with pytest.raises(RecipeError, match=r"labels\.jsonl:3: "):
         read_labels(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no labels"),
+        ('{"id": "a", "label": "good"}\n{"id": "a", "label": "bad"}\n', "labelled both good and bad"),
+    ],
+)
+def test_labels_that_say_nothing_or_too_much(text: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "labels.jsonl"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=said):
+        read_labels(file)
+    file.write_bytes(b"\xef\xbb\xbf" + b'{"id": "a", "label": "good"}\n' * 2)
+    assert read_labels(file) == {"a": False}

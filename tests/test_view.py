@@ -101,7 +101,9 @@ def test_records_and_one_of_them(tmp_path: Path) -> None:
         assert whole["measurements"]["words"]["verdict"] == "pass"
         assert whole["sources"][0]["path"] == "data/docs.jsonl"
         failed = view.record(next(view.records("failed", 1))["id"])
-        assert failed["requests"][0]["failures"] == ["the prompt is too long"]
+        assert failed["requests"][0]["failures"] == [
+            {"error": "the prompt is too long", "outcome": "given up"}
+        ]
         assert failed["requests"][0]["answer"] is None
         with pytest.raises(UsageError, match="no record begins"):
             view.record("nothing")

@@ -19,19 +19,12 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        raw = small_file(folder / MANIFEST)
+        name = str(folder / MANIFEST)
         try:
-            self.envelope = Envelope.model_validate_json(raw)
-            self.payload = base64.b64decode(self.envelope.payload, validate=True)
-            said = Statement.model_validate_json(self.payload)
+            self.envelope = Envelope.model_validate_json(small_file(folder / MANIFEST))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise CannotJudge(
-                f"{folder / MANIFEST} is not a manifest of synthgen: {place}: {first['msg']}"
-            ) from None
-        except ValueError as error:
-            raise CannotJudge(f"{folder / MANIFEST} is not a manifest of synthgen: {error}") from None
+            raise _none(name, error) from None
+        said = stated_in(self.envelope, name)
         self.subjects = {item.name: item for item in said.subject}
         self.ledger = said.predicate.ledger
         if len(self.subjects) != len(said.subject):
@@ -59,6 +52,22 @@ class Manifest:
                 findings.add("was altered: its digest is another", name)
         for name in sorted(there - self.subjects.keys() - {MANIFEST}):
             findings.add("was added: the manifest does not name it", name)
+
+
+def stated_in(envelope: Envelope, name: str) -> Statement:
+    """The statement in an envelope. Raises CannotJudge, with the name, where it is none of synthgen's."""
+    try:
+        return Statement.model_validate_json(base64.b64decode(envelope.payload, validate=True))
+    except ValidationError as error:
+        raise _none(name, error) from None
+    except ValueError as error:
+        raise CannotJudge(f"{name} is not a manifest of synthgen: {error}") from None
+
+
+def _none(name: str, error: ValidationError) -> CannotJudge:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return CannotJudge(f"{name} is not a manifest of synthgen: {place}: {first['msg']}")
 
 
 def _files(folder: Path, leave_out: Sequence[str]) -> Iterator[str]:

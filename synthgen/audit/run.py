@@ -14,6 +14,7 @@ import orjson
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import Broken, lines, parsed
+from synthgen.audit.place import journal_of
 from synthgen.errors import UsageError
 from synthgen.journal import RecordEntry, open_for_reading, stored_records
 from synthgen.provenance.manifest import MANIFEST
@@ -41,7 +42,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
     if all(lock.is_file() for lock in locks) and locks[0].read_bytes() != locks[1].read_bytes():
         findings.add("is not the one of the dataset", "recipe.lock.yaml")
     try:
-        place, version = _journal_of(directory)
+        place, version = journal_of(directory)
         if place is None:
             _check_dropped(directory, findings)
             return
@@ -58,20 +59,6 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
         findings.add(f"is not a journal that synthgen wrote: {error}", "run.sqlite")
     except OSError as error:
         findings.add(f"cannot be read: {error.strerror}", str(error.filename or ""))
-
-
-def _journal_of(directory: Path) -> tuple[Path | None, int | None]:
-    """The folder whose journal made this, and the version, None for the one that `run` made last."""
-    if (directory / "run.sqlite").is_file():
-        return directory, None
-    above = directory.resolve().parent
-    if (
-        above.name == "versions"
-        and directory.resolve().name.isdecimal()
-        and (above.parent / "run.sqlite").is_file()
-    ):
-        return above.parent, int(directory.resolve().name)
-    return None, None
 
 
 def _check_files(directory: Path, verdict: Verdict, key: Path | None) -> None:

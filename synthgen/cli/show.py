@@ -59,35 +59,47 @@ def _show_one(record: dict[str, Any]) -> None:
         out(f"dropped by {record['dropped_by']}")
     if record["error"]:
         out(f"failed: {plain(record['error'])}")
-    row = record["row"] or {}
-    for message in row.get("messages") or []:
-        out(f"[{message['role']}]")
-        out(plain(str(message["content"])))
-    for name, value in row.items():
-        if name != "messages":
-            out(f"{name}: {plain(str(value))}")
+    show_row(record["row"] or {})
     out("")
     for name, verdict in record["measurements"].items():
-        value = "abstains" if verdict["value"] is None else f"{verdict['value']:g}"
-        detail = plain(str(verdict["detail"]), 200) if verdict.get("detail") else ""
-        out(f"  {name:<12} {value:<10} {verdict['verdict']:<5} {detail}".rstrip())
+        out(f"  {measured(name, verdict)}")
     for source in record["sources"]:
         out("  from " + ", ".join(f"{key} {plain(str(value), 80)}" for key, value in source.items()))
     for request in record["requests"]:
-        _show_request(request)
+        out("")
+        out(f"request {request['key']}")
+        show_request(request)
 
 
-def _show_request(request: dict[str, Any]) -> None:
-    out("")
-    out(f"request {request['key']}")
+def show_row(row: dict[str, Any], limit: int | None = None) -> None:
+    """A record's row: its messages, then its other fields, each cut at `limit` characters."""
+    for message in row.get("messages") or []:
+        out(f"[{plain(str(message['role']), 40)}]")
+        out(plain(str(message["content"]), limit))
+    for name, value in row.items():
+        if name != "messages":
+            out(f"{plain(name, 80)}: {plain(str(value), limit)}")
+
+
+def measured(name: str, verdict: dict[str, Any]) -> str:
+    """What a filter measured: value, verdict, and what explains it."""
+    value = "abstains" if verdict["value"] is None else f"{verdict['value']:g}"
+    detail = plain(str(verdict["detail"]), 200) if verdict.get("detail") else ""
+    return f"{name:<12} {value:<10} {verdict['verdict']:<5} {detail}".rstrip()
+
+
+def show_request(request: dict[str, Any], indent: str = "  ") -> None:
+    """What was asked and answered, and every try that failed."""
     for message in (request["request"] or {}).get("messages", []):
-        out(f"  [{message['role']}] {plain(str(message['content']), 500)}")
+        out(f"{indent}[{plain(str(message['role']), 40)}] {plain(str(message['content']), 500)}")
+    for failure in request["failures"]:
+        out(f"{indent}failed try ({failure['outcome']}): {plain(failure['error'], 300)}")
+    for answer in request["set_aside"]:
+        out(f"{indent}set aside: {plain(answer['text'], 500)}")
     answer = request["answer"]
     if answer is not None:
-        taken = f", taken from the run {answer['source']}" if answer["source"] else ""
+        taken = f", taken from the run {plain(answer['source'], 80)}" if answer["source"] else ""
         out(
-            f"  answer ({answer['finish_reason']}, {answer['input_tokens']:,} tokens in, "
+            f"{indent}answer ({plain(answer['finish_reason'], 40)}, {answer['input_tokens']:,} tokens in, "
             f"{answer['output_tokens']:,} out{taken}): {plain(answer['text'], 2000)}"
         )
-    for error in request["failures"]:
-        out(f"  failed try: {plain(error, 300)}")

@@ -35,6 +35,7 @@ def stats(
     as_json: JsonOption = False,
 ) -> None:
     """Each measurement's distribution, and where its bound cuts."""
+    from synthgen.errors import UsageError
     from synthgen.stats import distributions, read_labels, rightness
     from synthgen.view import RunView
 
@@ -50,6 +51,10 @@ def stats(
     if right is not None:
         said["labels"] = {name: each.as_json() for name, each in right.items()}
         elsewhere = len(labels or ()) - sum(said["labels"]["(all)"][part] for part in PARTS)
+        if elsewhere == len(labels or ()):
+            raise UsageError(
+                "none of the labelled ids is among these records", hint="`synthgen show DIR` has them"
+            )
         if elsewhere:
             note(f"{elsewhere:,} of the {len(labels or ()):,} labelled ids are not among these records")
     if as_json:

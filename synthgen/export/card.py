@@ -78,13 +78,18 @@ def card(about: Published, summary: Mapping[str, Any]) -> str:
 
 def _steps(about: Published) -> list[str]:
     steps = about.recipe.named_steps()
+    asking = [link for link in about.chain if link.asks]
+    asked = [
+        f"The filter `{link.name}` asked `{about.models.get(link.model, 'a model')}` about records."
+        for link in asking
+    ]
     if not steps:
-        return ["Existing rows were curated; no model was asked."]
+        return [f"Existing rows were curated{'.' if asking else '; no model was asked.'}", *asked]
     return [
         f"{number}. `{name}`: prompt `{step.prompt if isinstance(step.prompt, str) else 'inline'}`, "
         f"model `{about.models[step.model or '']}`"
         for number, (name, step) in enumerate(steps, 1)
-    ]
+    ] + (["", *asked] if asked else [])
 
 
 def _licence(recipe: Recipe) -> list[str]:

@@ -1,4 +1,4 @@
-"""The published form of a manifest, version 1."""
+"""The published form of a manifest, and of a proof that a ledger has a record, version 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PREDICATE = "urn:synthgen:manifest:v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
 
 
 class _Form(BaseModel):
@@ -81,3 +81,19 @@ class Envelope(_Form):
     payload: str
     payload_type: Literal["application/vnd.in-toto+json"] = Field(alias="payloadType")
     signatures: list[Signature]
+
+
+class Proof(_Form):
+    """That a ledger has this entry: its line, the path to the root, and the manifest that states the root.
+
+    `path` has the hashes after RFC 9162, 2.1.3, the lowest first; `sha256` is of all the rest.
+    """
+
+    format: Literal["urn:synthgen:proof:v1"]
+    entry: str = Field(max_length=4096)
+    index: Count
+    size: Count
+    path: list[Sha256] = Field(max_length=64)
+    root: Sha256
+    manifest: Envelope
+    sha256: Sha256

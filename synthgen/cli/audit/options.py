@@ -1,0 +1,41 @@
+"""What the commands of `synthgen audit` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthgen.cli.options import note, plain
+
+EXIT_TAMPERED = 1
+EXIT_CANNOT_JUDGE = 2
+AnyDirectory = Annotated[Path, typer.Argument(help="A run's directory, or a dataset's.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A record's id, or the beginning of it.")]
+
+
+@contextmanager
+def judging() -> Iterator[None]:
+    """Where nothing can be judged, a sentence says why, and the command ends with 2."""
+    from synthgen.audit.findings import CannotJudge
+
+    try:
+        yield
+    except CannotJudge as error:
+        note(f"cannot be judged: {plain(str(error), 1000)}")
+        raise typer.Exit(EXIT_CANNOT_JUDGE) from None
+
+
+def authenticity(signers: Sequence[str], authentic: bool | None) -> str:
+    """Who signed, as far as that was checked."""
+    named = ", ".join(plain(keyid, 80) for keyid in signers)
+    if not signers:
+        return "unsigned: whoever could write here could have made this manifest"
+    if authentic is None:
+        return f"not checked: it names the key {named}; give the public key with --key"
+    if authentic:
+        return f"signed by the key that was given, {named}"
+    return f"NOT signed by the key that was given: it names {named}"

@@ -1,0 +1,82 @@
+"""synthgen audit verify: is a dataset, or a proof, what it claims to be?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from synthgen.cli.audit.options import EXIT_TAMPERED, authenticity, judging
+from synthgen.cli.options import JsonOption, out, out_json, plain
+
+if TYPE_CHECKING:
+    from synthgen.audit.findings import Findings
+    from synthgen.audit.proof import ProofVerdict
+    from synthgen.audit.verify import Verdict
+
+
+def verify(
+    directory: Annotated[Path | None, typer.Argument(help="A dataset's directory, or a run's.")] = None,
+    proof: Annotated[
+        Path | None,
+        typer.Option("--proof", help="In place of a directory: a proof that `audit show --proof` wrote."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="A public key (.pub) to check the signature against.")
+    ] = None,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option("--require-signature", help="The same, and exit 1 unless that key signed it."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file, row and ledger entry. Exit 0 intact, 1 altered or missing, 2 cannot be judged."""
+    from synthgen.audit.proof import ProofVerdict, check_proof
+    from synthgen.audit.verify import verify as judged
+    from synthgen.errors import UsageError
+
+    verdict: Verdict | ProofVerdict
+    with judging():
+        if proof is not None and directory is None:
+            verdict = check_proof(proof, require_signature or key)
+        elif directory is not None and proof is None:
+            verdict = judged(directory, require_signature or key)
+        else:
+            raise UsageError("give a directory, or a proof with --proof")
+    if as_json:
+        out_json(verdict.as_json())
+    else:
+        _show_findings(verdict.findings)
+        if isinstance(verdict, ProofVerdict):
+            _show_of_proof(verdict)
+        else:
+            _show(verdict)
+        out(f"authentic   {authenticity(verdict.signers, verdict.authentic)}")
+    if not verdict.intact or (require_signature is not None and not verdict.authentic):
+        raise typer.Exit(EXIT_TAMPERED)
+
+
+def _show_findings(findings: Findings) -> None:
+    for finding in findings.shown:
+        out(f"! {plain(str(finding), 300)}")
+    if findings.count > len(findings.shown):
+        out(f"! and {findings.count - len(findings.shown):,} more")
+
+
+def _show(verdict: Verdict) -> None:
+    states = ", ".join(f"{verdict.states[state]:,} {state}" for state in ("kept", "dropped", "failed"))
+    out(f"ledger      {verdict.size:,} records: {states}; root {verdict.root}")
+    looked = f"{verdict.files:,} files" + (", the journal record by record" if verdict.journal else "")
+    if verdict.intact:
+        out(f"integrity   intact: {looked}")
+    else:
+        out(f"integrity   NOT INTACT: {verdict.findings.count:,} findings in {looked}")
+
+
+def _show_of_proof(verdict: ProofVerdict) -> None:
+    said = ", ".join(f"{name} {plain(value, 80)}" for name, value in verdict.record.items())
+    out(f"record      {said or 'none'}")
+    out(f"ledger      entry {verdict.index:,} of {verdict.size:,} (from 0); root {verdict.root}")
+    proved = "intact: the ledger with that root has this record" if verdict.intact else "NOT INTACT"
+    out(f"integrity   {proved}")
