@@ -25,7 +25,7 @@ LONG_PIECE = 1000  # normalising takes quadratic time in the number of combining
 # Burmese, Khmer, kana, bopomofo, Han.
 UNSPACED = re.compile(
     "([\u0e01-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u109f\u1780-\u17d3\u2e80-\u2fdf\u3005-\u3007"
-    "\u3041-\u30ff\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0003fffd])"
+    "\u3041-\u30ff\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0003fffd][\"')\\]}*_`.,;:!?]*)"
 )
 # What `str.lower` and `str.split` do to ASCII, so that most texts need neither.
 FOLDED = bytes(ord(" ") if chr(code).isspace() else code for code in range(128)).lower() + bytes(
@@ -34,10 +34,14 @@ FOLDED = bytes(ord(" ") if chr(code).isspace() else code for code in range(128))
 # What stands at the edges of a word and is not of it; not `-5`, `$x`, `C++` or `50%`.
 OPENING = "\"'([{*_`"
 CLOSING = "\"')]}*_`.,;:!?"
-MORE_EDGES = (
-    "\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a\u00bf\u00a1\u2026"
-    "\u3002\u3001\u060c\u061f\u061b\u06d4\u0964"
-)
+# Other scripts' signs for the same.
+SAME_SIGNS = [
+    *((sign, "'") for sign in "\u2018\u2019\u201a\u2039\u203a"),
+    *((sign, '"') for sign in "\u201c\u201d\u201e\u00ab\u00bb"),
+    *((sign, ".") for sign in "\u3002\u06d4\u0964"),
+    *((sign, ",") for sign in "\u3001\u060c"),
+    *(("\u061f", "?"), ("\u061b", ";"), ("\u00bf", "("), ("\u00a1", "(")),
+]
 USUAL_EDGE = 4  # signs of it that are taken from all words at once
 
 
@@ -46,8 +50,13 @@ def units(text: str) -> list[str]:
 
     Of a script without spaces, its characters. What is nothing but punctuation is a word.
     """
+    return [word.rstrip(CLOSING).lstrip(OPENING) or word for word in spaced(text).lower().split()]
+
+
+def spaced(text: str) -> str:
+    """The text in compatible characters, with spaces between all units."""
     if text.isascii():
-        return [_bare(word, "") for word in text.lower().split()]
+        return text
     pieces = text.split()
     if max(map(len, pieces), default=0) > LONG_PIECE:
         pieces = [
@@ -58,12 +67,9 @@ def units(text: str) -> list[str]:
         text = " ".join([unicodedata.normalize("NFKC", piece) for piece in pieces])
     else:
         text = unicodedata.normalize("NFKC", text)
-    bare = " ".join([_bare(word, MORE_EDGES) for word in text.split()])
-    return " ".join(UNSPACED.split(bare)).lower().split()
-
-
-def _bare(word: str, more: str) -> str:
-    return word.rstrip(CLOSING + more).lstrip(OPENING + more) or word
+    for sign, same in SAME_SIGNS:
+        text = text.replace(sign, same)
+    return " ".join(UNSPACED.split(text))
 
 
 def word_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
@@ -72,7 +78,8 @@ def word_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
     import xxhash
 
     plain = [
-        (text if text.isascii() else " ".join(units(text))).encode(errors="surrogatepass") for text in texts
+        (text if text.isascii() else " ".join(spaced(text).lower().split())).encode(errors="surrogatepass")
+        for text in texts
     ]
     joined = b" " + b" ".join(plain).translate(FOLDED) + b" " * LOADED
     codes = np.frombuffer(joined, np.uint8)
