@@ -295,7 +295,8 @@ def test_run_says_why_tasks_failed(tmp_path: Path, command: Command) -> None:
     ended = command("run", "a")
     assert ended.code == 3
     assert "SystemExit: 7" in ended.err
-    assert "filter leaves failed on record" in ended.err
+    assert "filter leaves failed: SystemExit: 7 (line 8 of leaves.py)" in ended.err
+    assert "3 times" in ended.err
 
 
 def test_preview_shows_records_and_leaves_nothing(tmp_path: Path, command: Command) -> None:
