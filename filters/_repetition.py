@@ -19,17 +19,39 @@ RULE = re.compile(
     )
 )
 MARKER = re.compile(r"\n[ \t]*(?:\d{1,9}[.)]|[-*+•])[ \t]+")
+# Of a long number, which may well repeat its digits, the first 16 are looked at.
+NUMBER = re.compile(r"\b((?:0x[0-9A-Fa-f]|0b[01]|[0-9])[0-9A-Fa-f_]{15})[0-9A-Fa-f_]{1,128}\b")
+
+LINE_OF_VERSE = 60  # characters; it is rarely longer
 
 
 def repetition(text: str, prose: str) -> tuple[float, float]:
-    """The measures of loops and of repeats. Tables and code repeat themselves by nature, and count half."""
+    """The measures of loops and of repeats. Tables, code and verses repeat by nature, and count half."""
     length, looped, repeated = _repeated(text)
+    if (looped or repeated) and NUMBER.search(text):
+        text, prose = NUMBER.sub(r"\1", text), NUMBER.sub(r"\1", prose)
+        length, looped, repeated = _repeated(text)
     if not length:
         return 1.0, 1.0
-    in_prose = repeated if len(prose) == len(text) else min(repeated, _repeated(prose)[2])
+    in_prose = repeated
+    if repeated and _verse(prose):
+        in_prose = 0
+    elif len(prose) != len(text):
+        in_prose = min(repeated, _repeated(prose)[2])
     share = (in_prose + (repeated - in_prose) / 2) / length
     refrain = max(0, looped - LONG)
     return max(0.0, 1 - 2 * refrain / length), max(0.0, 1 - share)
+
+
+def _verse(text: str) -> bool:
+    """Whether it is in short lines that begin with capitals, and few of which end a sentence."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) < 4 or max(map(len, lines)) > LINE_OF_VERSE:
+        return False
+    capitals = sum(line.lstrip("\"'“‘(¿¡")[:1].isupper() for line in lines)  # noqa: RUF001
+    ends = sum(line[-1] in ".!?:" for line in lines)
+    words = sum(line.count(" ") + 1 for line in lines)
+    return capitals >= 0.9 * len(lines) and ends <= len(lines) / 2 and words >= 3 * len(lines)
 
 
 def _repeated(text: str) -> tuple[int, int, int]:

@@ -98,6 +98,11 @@ FOREIGN = re.compile(r"[^\x00-\x7f]+")
 NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 SMALL_LETTERS = ascii_lowercase.encode()
 
+UNSURE = 0.5  # below which the text is looked at for bare names
+ITEM = re.compile(r"\n[ \t]*(?:[-*+•]|\d{1,3}[.)])?|[,;|]")
+NAME_WORDS = 3  # as a name or title in a list has at most
+CAPITALIZED = 0.8  # of the items of a list of names
+
 Detector = Callable[[str], dict[str, float]]
 
 
@@ -117,6 +122,10 @@ class language:
     Abstains, and says why, where nothing but code is left, or too few letters for their script: one word of
     Thai or Korean is plain, one of Latin or Cyrillic script could be of many languages.
 
+    Abstains also from a bare list (three and more items of at most three words) that does not look like the
+    wanted language, where most items begin with a capital, since names are in no language, or where it looks
+    like no other language either.
+
     Parameters:
         is: the code of a language (`en`, `zh`; `pt-BR` counts as `pt`), or a list of them.
         detector: `fasttext` (lid.176, 176 languages), `langdetect` (55, several times slower; seeded), or
@@ -128,7 +137,9 @@ class language:
     as 0.3.
 
     Weak at: telling close relatives apart (Bosnian, Croatian and Serbian; Indonesian and Malay; Norwegian and
-    Danish): list them all. Dialects, transliteration, and code that is not marked as code.
+    Danish): list them all. Dialects, transliteration, and code that is not marked as code. A list of foreign
+    words in small letters, as of dishes, is in the language they are from; from a list in another language
+    whose items have capitals it abstains.
     """
 
     def __init__(
@@ -152,7 +163,7 @@ class language:
             return abstain("no words are left without code, formulas and links")
         words = {script: n / LETTERS_OF_A_WORD.get(script, 5.0) for script, n in scripts.items()}
         main = max(words, key=lambda script: (words[script], script))
-        total, value, found = sum(words.values()), 0.0, f"{main.lower()} script"
+        total, value, found, surest = sum(words.values()), 0.0, f"{main.lower()} script", 0.0
         for script, letters in sorted(scripts.items()):
             possible = SCRIPTS.get(script, frozenset())
             if not possible & self.wanted:
@@ -165,11 +176,14 @@ class language:
                 value += sum(probabilities.get(code, 0.0) for code in self.summed) * words[script]
                 if script == main and probabilities:
                     found = max(probabilities, key=lambda code: (probabilities[code], code))
+                    surest = probabilities[found]
             elif script == main:
                 few = f"{letters} letters of {script.lower()} script"
                 return abstain(f"{few} are too few to tell its languages apart")
             else:
                 total -= words[script]
+        if value / total < UNSURE and surest and _bare_list(text, names=surest >= UNSURE):
+            return abstain("a bare list of names is in no language")
         share = round(words[main] / sum(words.values()), 3)
         return Measurement(min(1.0, value / total), {"found": found, "share": share})
 
@@ -187,6 +201,14 @@ def _without_noise(text: str) -> str:
         return NOISE.sub(" ", text)
     text = CODE_WORD.sub(r"\1 ", f" {text}")
     return OTHER_WORD.sub(" ", text) if "www." in text or HUMP.search(text) else text
+
+
+def _bare_list(text: str, *, names: bool) -> bool:
+    """Whether it is three and more items of so few words; of names, if most have to begin with a capital."""
+    items = [item for part in ITEM.split(f"\n{text}") if (item := part.strip(" \t*_.:"))]
+    if len(items) < 3 or any(len(item.split()) > NAME_WORDS for item in items):
+        return False
+    return not names or sum(item[0].isupper() for item in items) >= CAPITALIZED * len(items)
 
 
 def _of_cjk(text: str, letters: int) -> frozenset[str]:

@@ -32,10 +32,17 @@ TEMPLATE_MARKS = re.compile(
     r"|\A\s*<s>|</s>\s*\Z"
     r"|(?<![\\\w}])\{\{-?\s*[A-Za-z_][^{}\n\\]*\}\}|\{%-?\s*[a-z]+\b[^{}\n]*%\}"
 )
+# Turns of its own, which a model that runs on past its answer adds; a dialogue begins with one.
+ASKS = re.compile(r"\n(?:Human|User): ")
+REPLIES = re.compile(r"\n(?:Assistant|AI|Bot): ")
+DIALOGUE = re.compile(r"[^\n:]{1,80}: ")
 TEMPLATE_HEADING = re.compile(r"^#{1,4} ?(?:Instruction|Response|Human|Assistant|User)\s*:", re.M)
+# The maker is followed by "I" or a small letter: with a name it is of another model that the text speaks.
+MADE = r"(?: \w+(?:ed|t) by [^,.!?\n]{1,40}?(?=,? I\b|(?-i:, [a-z])))?"
 MACHINE = re.compile(
-    r"\b(?:as an? (?:\w+ ){0,2}(?:ai|artificial intelligence)(?: language)?(?: model| assistant)?(?=,| i\b)|"
-    r"as an? (?:\w+[ -]){0,3}language model(?=,| i\b)|"
+    rf"\b(?:as an? (?:\w+ ){{0,2}}(?:ai|artificial intelligence)(?: language)?(?: model| assistant)?"
+    rf"{MADE}(?=,| i\b)|"
+    rf"as an? (?:\w+[ -]){{0,3}}language model{MADE}(?=,| i\b)|"
     r"i(?: am|'m|’m) (?:just |only )?an? (?:\w+[ -]){0,2}(?:ai|artificial intelligence|language model)\b|"
     r"my (?:knowledge|training) (?:cut-?off|data)\b)",
     re.I,
@@ -52,14 +59,18 @@ READABLE = bytes(code for code in range(128) if not GARBLED.match(chr(code)))
 LINKS = ("http://", "https://", "www.", "#", "@")
 CLOSERS = "|*_~`\"'”’»›)]}>」』）】 \t"
 ENDS = frozenset(".!?…。！？؟।॥;；")
-OPEN_ENDS = frozenset(",(:[{、，：/&=+")
+OPEN_ENDS = frozenset(",(:[{、，：")
+LAST_WORD = 20  # characters in which DANGLING is looked for
+OPERATOR = re.compile(r"\s[/&=+]{1,3}\Z")  # where it stands apart
 SENTENCE_END = re.compile(r"[.!?…][\"'”’)*_\]]*(?:\s|\Z)|[。！？؟।]")
 ITEM = re.compile(r"\s*(?:[-*+•|#>]|\d{1,9}[.):]|[A-Za-z][.)]\s|[^\s:]{1,40}(?: [^\s:]{1,40}){0,4}:\s)")
 DANGLING = re.compile(
     r"\b(?:the|an|of|and|or|but|with|from|by|that|which|because|their|its|your|my|these|than|into|between|such|"
     r"to|for|as|is|are|was|were|can|will|has|have|if|when|while|who|should|could|would|may|be|"
-    r"und|oder|der|mit|et|le|les|des|y|el|los|de|que)\Z",
-    re.I,
+    r"und|oder|der|mit|et|le|les|des|y|el|los|de|que|"
+    # Not "nor do they" nor "taller than he".
+    r"(?<!do )(?<!did )(?<!does )(?<!are )(?<!were )(?<!is )(?<!was )(?<!have )(?<!had )(?<!has )(?<!than )"
+    r"(?<!can )(?<!will )(?<!as )(?<!like )(?:they|he|she|we))\Z"
 )
 
 
@@ -68,12 +79,13 @@ class quality:
     """How well formed the text is, from 0 to 1: the worst of its measures, which the detail names and gives.
 
     - loops: 1 less twice the share that says for the third time or more what it has just said (a refrain of
-      32 characters is forgiven).
-    - repeats: 1 less the share that occurs word for word before, in runs of 32 characters and more; code and
-      tables count half.
+      32 characters is forgiven). A number counts with its first 16 digits, here and in repeats.
+    - repeats: 1 less the share that occurs word for word before, in runs of 32 characters and more; code,
+      tables and verses count half.
     - finished: 0.3 where it stops amid a sentence, as at a limit of tokens.
     - fences: 0.3 where a code block is opened and not closed.
-    - marks: 0.1 where marks of a chat template or of a prompt are left (<|im_start|>, [INST], {{ name }}).
+    - marks: 0.1 where marks of a chat template or of a prompt are left (<|im_start|>, [INST], {{ name }}), or
+      it goes on with turns of its own ("Human: ... Assistant: ...").
     - leak: 0.2 where it repeats its instruction before it answers, or a sentence of the system message.
     - voice: 0.3 where it speaks of itself as a language model.
     - letters: 1 less twenty times the share of broken characters; 0.2 for punctuation alone.
@@ -92,7 +104,8 @@ class quality:
 
     Weak at: what is said. A well-formed text may be false, empty or off the point. Templates that an answer
     shows outside of code count as leftovers. Whether a text without a full stop is finished is a guess: of
-    answers cut at random seven in ten are found, in languages other than English fewer. Diversity is low
+    answers cut at random seven in ten are found, in languages other than English fewer. A blank form, as an
+    answer sheet is, counts as a loop, and so does a song that sings a line over and over. Diversity is low
     (below 0.5 for one answer in 200) in sums, timetables, lyrics and code that is not marked as such, which
     is why it does not count by default: bound it where stories or essays are wanted (most have 0.65 to 0.85).
     """
@@ -156,6 +169,11 @@ def marks(said: str) -> float:
     """0.1 where marks of a template are left."""
     if any(mark in said for mark in OF_TEMPLATE_MARKS) and TEMPLATE_MARKS.search(said):
         return 0.1
+    if "\nHuman: " in said or "\nUser: " in said:
+        said = said.lstrip()
+        asks = ASKS.search(said)
+        if asks and REPLIES.search(said, asks.end()) and not DIALOGUE.match(said):
+            return 0.1
     return 0.1 if "#" in said and TEMPLATE_HEADING.search(said) else 1.0
 
 
@@ -176,9 +194,11 @@ def finished(text: str) -> float:
         return 1.0
     if bare.rsplit(None, 1)[-1].startswith(LINKS):
         return 1.0
-    if bare[-1] in OPEN_ENDS or (DANGLING.search(bare) and bare.count(" ") >= 5):
+    if bare[-1] in OPEN_ENDS or (
+        DANGLING.search(bare, max(0, len(bare) - LAST_WORD)) and bare.count(" ") >= 5
+    ):
         return 0.3
-    if last.startswith("|"):
+    if last.startswith("|") or last.count("`") % 2 or OPERATOR.search(bare[-4:]):
         return 0.3
     marker = ITEM.match(last)
     if SENTENCE_END.search(bare, marker.end() if marker else 0):
@@ -229,6 +249,8 @@ def leak(record: Record) -> float:
 def letters(text: str) -> float:
     """How much of the text is readable."""
     if all(char.isspace() or _punctuation(char) for char in text) and len("".join(text.split())) > 3:
+        if any(char in text for char in "\\)]}"):  # a pattern or a piece of code
+            return 1.0
         return 0.2
     if text.isascii():
         broken = len(text.encode().translate(None, READABLE))

@@ -10,6 +10,7 @@ from synthgen import Measurement, Record, filter
 
 OPENING_SENTENCES = 3
 OPENING_CHARACTERS = 600
+ASKED_WITHIN = 5  # sentences, if it asks back
 
 
 def _one_of(*alternatives: str) -> str:
@@ -83,23 +84,33 @@ NOT_EQUIPPED = (
     )
     + r"\b"
 )
+WILL_NOT = r"(?:cannot|can not|can't|won't|will not|shall not|should not|shouldn't)"
+# As in "I can't, however, do that".
+INSERTED = (
+    r"(?:, (?:however|though|unfortunately|sadly|regrettably|therefore|of course|i'm afraid|i am afraid),)?"
+)
 I_CANNOT = (
     "i(?: (?:really|simply|just|still|also|currently|do|would|honestly|must|respectfully|politely))*"
     + _one_of(
-        r" (?:cannot|can not|can't|won't|will not|shall not|refuse to|decline)\b",
+        r" (?:cannot|can not|can't|won't|will not|shall not|refuse to|decline)\b"
+        rf"(?:,? (?:and|or|nor) {WILL_NOT}\b,?)?",
+        r"(?:'d| would)? (?:rather|prefer) not\b(?: to\b)?",
         " (?:could not|couldn't) find",
         " have to (?:respectfully |politely )?(?:decline|refuse)",
         rf"(?:'m| am)(?: \w+)? {NOT_ABLE}",
         r" (?:do not|don't|did not) (?:\w+ )?feel comfortable",
         rf"(?: (?:do not|don't)|'ve no| have no| lack)(?: (?:currently|yet))?(?: have)?{NOT_EQUIPPED}",
     )
+    + INSERTED
 )
 HELP = (
     "(?: (?:to|directly|fully|really|currently|with|in good conscience|provide|be|you|or|any|and)){0,4}? "
     + (
         _one_of(
             r"help(?! (?:but|it|myself|how|the feeling|\w+ing)\b)",
-            "(?:assist|fulfil|comply|answer|respond|discuss|support|offer|process|access|translate|predict|recommend)",
+            "(?:assist|fulfil|comply|answer|respond|discuss|support|offer|process|access|translate|predict)",
+            # "I can't recommend it enough" praises.
+            r"recommend(?![^.!?]{0,100}\benough\b)",
             "(?:provid|generat|creat|writ|produc|engag|participat|brows|condon|encourag|promot|facilitat|shar|advis)"
             "(?:e|ing)",
             r"do (?:that|this)\b",
@@ -144,6 +155,19 @@ ENGLISH = [
     ),
     (1.0, rf"{LEAD}{I_CANNOT}{HELP}"),
     (1.0, rf"{LEAD}{I_CANNOT}(?<=decline)(?! (?:in|of)\b)"),
+    (
+        1.0,
+        rf"{LEAD}{PERHAPS_SORRY}(?:it (?:looks|seems|appears)\b[^.!?]{{0,20}}? you\b|"
+        r"you (?:haven't|have not|didn't|did not)\b)"
+        rf"[^.!?]{{0,140}}?,? (?:so|therefore) {I_CANNOT}{NOT_SOCIAL}",
+    ),
+    (
+        1.0,
+        rf"{LEAD}{PERHAPS_SORRY}(?:this|that|your|the) "
+        "(?:request|question|prompt|query|topic|content)[^.!?]{0,60}? (?:against|violates?|in violation of) "
+        r"(?:our|the|[\w.]+'s) (?:\w+ )?(?:use|usage|use-case|safety|ethical|content) (?:case )?"
+        r"(?:polic(?:y|ies)|guidelines)\b",
+    ),
     (1.0, rf"{LEAD}i (?:do not|don't)(?: currently)? have (?:\w+ )?access to\b"),
     (
         1.0,
@@ -231,7 +255,7 @@ PATTERNS = [(value, "", re.compile(pattern, re.I)) for value, pattern in ENGLISH
 # Few sentences have any of these, and only those are looked at more closely. It is for folded sentences, and
 # each piece begins with a letter, as re skips to the next of these letters where it need not mind their case.
 HINT = re.compile(
-    r"can't|cannot|won't|don't|couldn't|n(?<=\bn)ot\b|unable|declin|refuse|n(?<=\bn)o\b|l(?<=\bl)ack\b|"
+    r"can't|cannot|won't|don't|couldn't|n(?<=\bn)ot\b|l(?<=pol)ic|g(?<=\bg)uideline|unable|declin|refuse|n(?<=\bn)o\b|l(?<=\bl)ack\b|"
     r"impossible|inappropriate|unethical|m(?<=\bm)y \w|nicht|kein|n(?<=\bn)e\b|n(?<=\bn)'|non\b|não|niet|"
     r"geen|nie\b|не\b|无|無|不|没|沒|ません|かね|断|없|못|어렵|불가|لا|لن"
 )
@@ -252,6 +276,22 @@ WIDE_STOPS = "。！？؟"
 # Without wide stops the same, and quicker, as each match begins with a space.
 SPACED_SENTENCE_END = re.compile(r"\s(?:(?<=[.!?]\s)\s*|(?<=\n)\n*)")
 MARKUP = re.compile(r"^[\s*_#>\-–—•]+")
+THOUGHT = re.compile(r"\s*<(think|thinking|thought|reasoning)>")
+# What is said to whoever is to give what is missing; another request is asked for where this one is refused.
+ASKS_BACK = re.compile(
+    r"\b(?:(?:could|can|would|will) you|please|if you(?: could| can| would)?)(?: please| kindly)? "
+    r"(?:paste|provide|share|send|upload|attach|include|specify|clarify|copy|give me|tell me|show me|type)\b"
+    r"(?![^.!?\n]*\b(?:another|different|else|other|new|appropriate|safe|instead|someone|professional|therapist|doctor)\b)",
+    re.I,
+)
+# What one will not do, whatever is given.
+WILL = re.compile(r"\b(?:won't|(?:will|shall|rather|prefer) not|refuse|decline)\b", re.I)
+# What one lacks, rather than will not do, and the answer that is given all the same.
+LACKS = re.compile(
+    r"(?:predict|access(?: to)?|browse|view|information|data|knowledge|abilit(?:y|ies)|capabilit(?:y|ies))\Z",
+    re.I,
+)
+ANSWERS_STILL = re.compile(r"[^.!?\n]{0,120}[,;] but (?:here (?:is|are)|here's|below (?:is|are))\b", re.I)
 
 
 @filter(max=0)
@@ -263,7 +303,9 @@ def refusal(record: Record) -> Measurement:
     machine has no opinions or feelings of its own; `max: 0.5` keeps such answers. The detail has the phrase.
 
     What is quoted is not said: quotations, code and block quotes are passed over, and so are letters
-    ("Dear ..."), dialogues and stories, whose "I" is somebody else. An answer that asks back does not refuse.
+    ("Dear ..."), dialogues and stories, whose "I" is somebody else, and what a model thinks (`<think>`)
+    first. An answer that asks back for what is missing does not refuse ("I'm sorry, but I can't see any code.
+    Could you paste it?"), nor one that names what it lacks and goes on ("but here are three guesses").
 
     Parameters: none.
 
@@ -272,19 +314,31 @@ def refusal(record: Record) -> Measurement:
     an inability.
 
     Weak at: refusals that come late, that lecture without saying no, or that are in other languages; a
-    message to send on that begins with an apology of its own.
+    message to send on that begins with an apology of its own; a part that is played, whose "I" refuses.
+    An answer that cannot open a link and asks for its text counts as one that asks back.
     """
-    for sentence in _opening(record.text):
+    for number, sentence in enumerate(_opening(record.text, OPENING_SENTENCES)):
         folded = _folded(sentence)
         if HINT.search(folded):
             for value, mark, pattern in PATTERNS:
                 if mark in folded and (found := pattern.match(sentence)):
+                    later = _opening(record.text, ASKED_WITHIN)[number + 1 :]
+                    rest = [sentence[found.end() :], *later]
+                    if value == 1 and _answers_still(found[0], rest):
+                        return Measurement(0.0)
                     return Measurement(value, {"phrase": found[0].encode(errors="replace").decode()})
     return Measurement(0.0)
 
 
-def _opening(text: str) -> list[str]:
-    text = text.strip()
+def _answers_still(phrase: str, rest: list[str]) -> bool:
+    """Whether it asks for what is missing, or goes on to answer."""
+    if any(ASKS_BACK.search(sentence) for sentence in rest):
+        return WILL.search(phrase) is None
+    return LACKS.search(phrase) is not None and ANSWERS_STILL.match(rest[0]) is not None
+
+
+def _opening(text: str, sentences: int) -> list[str]:
+    text = _answer(text).strip()
     if wrapped := WRAPPED.match(text):
         text = next(group for group in wrapped.groups() if group)
     text = text[: 4 * OPENING_CHARACTERS]
@@ -294,8 +348,16 @@ def _opening(text: str) -> list[str]:
     text = ASIDE.sub(" … ", text).strip()[:OPENING_CHARACTERS]
     end = SENTENCE_END if any(stop in text for stop in WIDE_STOPS) else SPACED_SENTENCE_END
     parts = (" ".join(MARKUP.sub("", part).split()) for part in end.split(text))
-    said = islice((part for part in parts if part), OPENING_SENTENCES)
+    said = islice((part for part in parts if part), sentences)
     return [LABEL.sub("", part, count=1) for part in said]
+
+
+def _answer(text: str) -> str:
+    """The text without what it thinks first. A prompt may have opened the block that it only closes."""
+    if thought := THOUGHT.match(text):
+        return text.partition(f"</{thought[1]}>")[2]
+    before, closed, after = text.partition("\n</think>\n")
+    return after if closed else before
 
 
 def _folded(text: str) -> str:

@@ -138,6 +138,46 @@ def test_abstains_where_it_cannot_know_and_says_why(text: str, wanted: str | lis
     assert measured(text, wanted) == Measurement(None, {"reason": reason})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- Mercury\n- Venus\n- Earth\n- Mars\n- Jupiter\n- Saturn\n- Uranus\n- Neptune",
+        "Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus, Neptune.",
+        "ibuprofen, paracetamol, amoxicillin, metformin, atorvastatin, omeprazole",
+        "1. Spaghetti Carbonara\n2. Risotto alla Milanese\n3. Ossobuco\n4. Tiramisu\n5. Panna Cotta",
+        "Pride and Prejudice, Penguin Classics, ISBN 978-0-14-143951-8, Paperback Edition",
+    ],
+)
+def test_a_bare_list_of_names_is_in_no_language(text: str) -> None:
+    assert measured(text, "en") == Measurement(None, {"reason": "a bare list of names is in no language"})
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "fits"),
+    [
+        ("- apples\n- pears\n- bread and butter\n- a bottle of milk\n- potatoes\n- two onions", "en", True),
+        ("The planets are:\n\n- Mercury\n- Venus\n- Earth\n- Mars\n- Jupiter\n- Saturn", "en", True),
+        (
+            "- manzanas\n- peras\n- pan con mantequilla\n- una botella\n- patatas nuevas\n- cebollas",
+            "en",
+            False,
+        ),
+        (
+            "Die Bibliothek öffnet um neun Uhr morgens,\nSie schließt spät,\nSonntags bleibt sie zu.",
+            "en",
+            False,
+        ),
+        (
+            "- Москва\n- Казань\n- Омск\n- Новосибирск\n- Екатеринбург\n- Самара\n- Воронеж\n- Уфа",
+            "en",
+            False,
+        ),
+    ],
+)
+def test_a_list_of_words_or_with_a_sentence_is_in_its_language(text: str, wanted: str, fits: bool) -> None:
+    assert (value(text, wanted) >= BOUND) == fits
+
+
 def test_foreign_words_in_another_script_lower_the_number_by_their_share() -> None:
     english = SENTENCES["en"] + " " + "It has many rooms, and a garden with old trees. " * 3
     assert value(english, "en") > 0.97

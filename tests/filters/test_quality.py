@@ -85,6 +85,18 @@ def worst(text: str, messages: Sequence[dict[str, Any]] = ()) -> str:
         "SELECT name, age\nFROM people\nWHERE age > 30\nORDER BY name;",
         "潮汐是由月球和太阳的引力引起的。地球自转时，大多数海岸每天有两次涨潮。",
         "ภาษาไทยเป็นภาษาที่มีระดับเสียง",
+        "0b" + "10" * 26,
+        "0x" + "DEADBEEF" * 8,
+        "One third is 0." + "3" * 50 + ", and so on without an end.",
+        r"\d+",
+        r"(.*?)\.",
+        "[][]{}",
+        "I would write it in C++",
+        "The Boy Who Found What He Was Looking For",
+        "They can run faster than we\nAnd dance as well as they",
+        "As a language model trained by its users, Codex writes what they wrote.",
+        "Human: What is the capital of France?\nAssistant: Paris.\nHuman: And of Spain?\nAssistant: Madrid.",
+        "Human: Hello.\n\nHuman: Is anybody there?\n\nBob: Yes.",
     ],
 )
 def test_good_answers_pass(text: str) -> None:
@@ -113,6 +125,9 @@ def test_good_answers_pass(text: str) -> None:
         ("1. Open the file and read it line by line.\n2. Split each line at the commas.\n"
          "3. Convert the fields to numbers and add them to the", "finished"),
         ("潮汐是由月球和太阳的引力引起的。地球自转时，大多数海岸每天有两次涨潮，而且", "finished"),
+        ("The drops grow as they rise, and rain falls once they are so heavy that they", "finished"),
+        ("To show it, call the method of the class that is in `views", "finished"),
+        ("The sum of both is then a +", "finished"),
         ("Use this:\n\n```python\nfor item in items:\n    print(it", "fences"),
         ("```\ncode\n```\nand more\n```", "fences"),
         ("The capital is Paris.<|im_end|>", "marks"),
@@ -123,6 +138,12 @@ def test_good_answers_pass(text: str) -> None:
         ("<s>The capital is Paris.</s>", "marks"),
         ("The capital is Paris.\n\n### Instruction:\nName the capital of Spain.", "marks"),
         ("<think>The user wants a capital.</think>Paris.", "marks"),
+        ("The capital is Paris.\n\nHuman: And of Spain?\n\nAssistant: It is Madrid.", "marks"),
+        ("The capital is Paris.\nUser: And of Spain?\nAI: It is Madrid.", "marks"),
+        ("As a large language model trained by OpenAI, I think that Paris is lovely.", "voice"),
+        ("As an AI developed by OpenAI, my taste in towns is limited.", "voice"),
+        ("0b10101010101010101010101010101010\n" * 20, "loops"),
+        ("1" * 500, "loops"),
         ("As an AI language model, I think that Paris is lovely.", "voice"),
         ("Paris is lovely, although as a large language model I have never been there.", "voice"),
         ("The population was two million as of my knowledge cutoff.", "voice"),
@@ -278,6 +299,27 @@ def test_code_and_tables_may_repeat_themselves_twice_as_much() -> None:
     assert prose["repeats"] < BOUND < code["repeats"]
 
 
+BOTTLES = "\n\n".join(
+    f"{many} green bottles hanging on the wall,\n{many} green bottles hanging on the wall,\n"
+    "And if one green bottle should accidentally fall,\n"
+    f"There'll be {fewer} green bottles hanging on the wall."
+    for many, fewer in itertools.pairwise("Ten nine Eight seven Six five Four".title().split())
+)
+
+
+def test_verses_may_repeat_themselves_twice_as_much() -> None:
+    verses = measured(BOTTLES).detail
+    prose = measured(BOTTLES.replace("\n", " ")).detail
+    listed = measured(BOTTLES.replace("\n", "\n- ")).detail
+    assert verses is not None
+    assert prose is not None
+    assert listed is not None
+    assert prose["repeats"] < BOUND < verses["repeats"]
+    assert listed["repeats"] < BOUND
+    assert worst("\n".join(["Ten green bottles are hanging on the wall"] * 20)) == "loops"
+    assert worst("\n".join(["He drinks water and sleeps well."] * 20)) == "loops"
+
+
 QUESTION = "Explain in two sentences why the sky is blue during the day and why it turns red in the evening."
 SYSTEM = "You are a patient teacher of physics for children who are ten years old. Answer briefly."
 
@@ -347,6 +389,11 @@ PARTS = [
     "{{a",
     "#a ",
     "as an ai ",
+    "as an ai made by a ",
+    "\nHuman: a",
+    "1_",
+    "1" * 17 + " ",
+    "A b c,\n",
     "</s> ",
     "| a\n",
     "é",
