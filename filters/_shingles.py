@@ -25,18 +25,38 @@ LONG_PIECE = 1000  # normalising takes quadratic time in the number of combining
 # Burmese, Khmer, kana, bopomofo, Han.
 UNSPACED = re.compile(
     "([\u0e01-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u109f\u1780-\u17d3\u2e80-\u2fdf\u3005-\u3007"
-    "\u3041-\u30ff\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0003fffd])"
+    "\u3041-\u30ff\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0003fffd][\"')\\]}*_`.,;:!?]*)"
 )
 # What `str.lower` and `str.split` do to ASCII, so that most texts need neither.
 FOLDED = bytes(ord(" ") if chr(code).isspace() else code for code in range(128)).lower() + bytes(
     range(128, 256)
 )
+# What stands at the edges of a word and is not of it; not `-5`, `$x`, `C++` or `50%`.
+OPENING = "\"'([{*_`"
+CLOSING = "\"')]}*_`.,;:!?"
+# Other scripts' signs for the same.
+SAME_SIGNS = [
+    *((sign, "'") for sign in "\u2018\u2019\u201a\u2039\u203a"),
+    *((sign, '"') for sign in "\u201c\u201d\u201e\u00ab\u00bb"),
+    *((sign, ".") for sign in "\u3002\u06d4\u0964"),
+    *((sign, ",") for sign in "\u3001\u060c"),
+    *(("\u061f", "?"), ("\u061b", ";"), ("\u00bf", "("), ("\u00a1", "(")),
+]
+USUAL_EDGE = 4  # signs of it that are taken from all words at once
 
 
 def units(text: str) -> list[str]:
-    """The lower-cased words of a text; of a script without spaces, its characters."""
+    """The lower-cased words of a text, without punctuation at their edges.
+
+    Of a script without spaces, its characters. What is nothing but punctuation is a word.
+    """
+    return [word.rstrip(CLOSING).lstrip(OPENING) or word for word in spaced(text).lower().split()]
+
+
+def spaced(text: str) -> str:
+    """The text in compatible characters, with spaces between all units."""
     if text.isascii():
-        return text.lower().split()
+        return text
     pieces = text.split()
     if max(map(len, pieces), default=0) > LONG_PIECE:
         pieces = [
@@ -47,7 +67,9 @@ def units(text: str) -> list[str]:
         text = " ".join([unicodedata.normalize("NFKC", piece) for piece in pieces])
     else:
         text = unicodedata.normalize("NFKC", text)
-    return " ".join(UNSPACED.split(text)).lower().split()
+    for sign, same in SAME_SIGNS:
+        text = text.replace(sign, same)
+    return " ".join(UNSPACED.split(text))
 
 
 def word_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
@@ -56,12 +78,14 @@ def word_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
     import xxhash
 
     plain = [
-        (text if text.isascii() else " ".join(units(text))).encode(errors="surrogatepass") for text in texts
+        (text if text.isascii() else " ".join(spaced(text).lower().split())).encode(errors="surrogatepass")
+        for text in texts
     ]
     joined = b" " + b" ".join(plain).translate(FOLDED) + b" " * LOADED
-    space = np.frombuffer(joined, np.uint8) == ord(" ")
+    codes = np.frombuffer(joined, np.uint8)
+    space = codes == ord(" ")
     edges = np.flatnonzero(space[1:] != space[:-1]) + 1
-    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    starts, lengths = _trimmed(codes, edges[::2], edges[1::2])
     # Eight bytes from every place on, as one integer.
     loaded = np.ndarray(len(joined) - LOADED + 1, "<u8", joined, strides=(1,))
     masks = np.array([(1 << 8 * size) - 1 for size in range(LOADED + 1)], np.uint64)
@@ -78,6 +102,35 @@ def word_hashes(texts: Sequence[str]) -> tuple[Array, Array]:
         hashes[place] = xxhash.xxh64_intdigest(word)
     ends = np.cumsum(np.array([len(text) + 1 for text in plain])) + 1
     return hashes, np.diff(np.searchsorted(starts, ends), prepend=0)
+
+
+def _trimmed(codes: Array, starts: Array, ends: Array) -> tuple[Array, Array]:
+    """Where words begin without the punctuation at their edges, and how long they are."""
+    import numpy as np
+
+    first, last = starts.copy(), ends - 1
+    for signs, place, step in ((CLOSING, last, -1), (OPENING, first, 1)):
+        listed = _listed(signs)
+        rows = np.flatnonzero(listed[codes[place]])
+        for _ in range(USUAL_EDGE):
+            place[rows] += step
+            rows = rows[listed[codes[place[rows]]]]
+        for row in rows.tolist():
+            word = codes[first[row] : last[row] + 1].tobytes()
+            left = word.rstrip(signs.encode()) if step < 0 else word.lstrip(signs.encode())
+            place[row] += step * (len(word) - len(left))
+    empty = np.flatnonzero(first > last)  # operators and the like are punctuation through and through
+    first[empty], last[empty] = starts[empty], ends[empty] - 1
+    return first, last + 1 - first
+
+
+@cache
+def _listed(characters: str) -> Array:
+    import numpy as np
+
+    listed: Array = np.zeros(256, bool)
+    listed[list(characters.encode())] = True
+    return listed
 
 
 def run_hashes(hashes: Array, counts: Array, texts: Array, lengths: Array) -> tuple[Array, Array]:

@@ -74,6 +74,33 @@ GRAMMARS = {
     "tsx": "tree_sitter_typescript:language_tsx",
     "typescript": "tree_sitter_typescript:language_typescript",
 }
+# Where a part of a program stands that does not parse by itself.
+IN_FUNCTION, IN_STRUCT, IN_CLASS = ("void _() {\n", "\n}"), ("struct _ {\n", "\n};"), ("class _ {\n", "\n}")
+WITHIN = {
+    "c": [IN_FUNCTION],
+    "cpp": [IN_FUNCTION, IN_STRUCT],
+    "csharp": [IN_CLASS],
+    "java": [IN_CLASS],
+    "javascript": [IN_CLASS],
+    "php without a tag": [IN_CLASS],
+    "tsx": [IN_CLASS],
+    "typescript": [IN_CLASS],
+}
+# Statements that would pass for members of a class (`const = 3`).
+NO_MEMBERS = frozenset(
+    b"break case catch const continue do else export for function if import let return switch throw try var "
+    b"while with".split()
+)
+PLACEHOLDER = re.compile(r"<[A-Za-z][^<>\n|&;(){}$`]{0,60}>")
+# What IPython takes beside Python: `%magic`, `!command`, `x = !command`, `?help`, `help?`.
+IPYTHON = re.compile(
+    r"^[ \t]*(?:(?:[A-Za-z_][\w, ]{0,80}=[ \t]*)?(?:%{1,2}[A-Za-z]|!{1,2}[ \t]*[\w./~{$\"'])"
+    r"(?:[^\n]*\\\n)*[^\n]*"
+    r"|\?{1,2}[\w.]+[ \t]*|[A-Za-z_][\w.]{0,80}\?{1,2}[ \t]*)$",
+    re.MULTILINE,
+)
+CELL = re.compile(r"\s*%%(?!time|capture|prun)[A-Za-z!]")
+HEADER = re.compile(r"[ \t]*(?:(?:async[ \t]+)?def\b|class\b|\)).*:[ \t]*(?:#.*)?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +126,10 @@ class code_parses:
 
     Python is parsed by Python itself, also in sessions with `>>>`; JSON, JSON lines, YAML, TOML and XML by
     their own parsers; Bash, C, C++, C#, CSS, Go, HTML, Java, JavaScript, PHP, Ruby, Rust, Swift, TypeScript
-    by tree-sitter. Nothing is run. A part of a program (a method, a few statements, some elements)
-    parses by itself where the language lets it. The detail says which blocks do not parse, where and why.
+    by tree-sitter. Nothing is run. A part of a program (a method, a few statements, some elements) parses,
+    also what has to stand in a function or class. So do the `%` and `!` lines of IPython, placeholders such
+    as `<package>` in shell commands, and functions of which a comment is the body. The detail says which
+    blocks do not parse, where and why.
 
     Abstains, and says why, where there is no code block, or none in a language that it knows. A block without
     a language counts neither way, nor does one that is too long or deep to be judged: of more than 20,000
@@ -148,6 +177,9 @@ class code_parses:
             language = NAMES.get(block.language)
             if language is None:
                 unjudged[block.language[:40] or "no language"] += 1
+                continue
+            if language == "python" and CELL.match(block.code):
+                unjudged["a cell in another language"] += 1
                 continue
             size = len(block.code)
             if language in QUICK:
@@ -227,9 +259,28 @@ def _fault(language: str, code: str) -> Fault | None:
     if language == "php" and "<?" not in code:
         language = "php without a tag"
     fault = _tree_sitter(language, code)
-    if fault is not None and language == "typescript":
-        return fault if _tree_sitter("tsx", code) is not None else None
-    return fault
+    if fault is None:
+        return None
+    if language == "bash":
+        named = PLACEHOLDER.sub(lambda match: "_" * len(match[0]), code)
+        return fault if named == code or _tree_sitter(language, named) is not None else None
+    dialects = [language, "tsx"] if language == "typescript" else [language]
+    if language == "typescript" and _tree_sitter("tsx", code) is None:
+        return None
+    parts = ((dialect, *ends) for dialect in dialects for ends in WITHIN.get(dialect, ()))
+    return None if any(_parses_within(*part, code) for part in parts) else fault
+
+
+def _parses_within(language: str, before: str, after: str, code: str) -> bool:
+    root = _tree(language, before + code + after).root_node
+    whole = [child for child in root.named_children if child.type != "comment"]
+    if root.has_error or len(whole) != 1:  # what closes the part and opens another is none
+        return False
+    body = whole[0].child_by_field_name("body")
+    names = [
+        child.child_by_field_name("name") or child.child_by_field_name("property") for child in body.children
+    ]
+    return not any(name is not None and name.text in NO_MEMBERS for name in names)
 
 
 def _python(code: str) -> Fault | None:
@@ -243,6 +294,39 @@ def _python(code: str) -> Fault | None:
 
 
 def _parsed_python(source: str) -> Fault | None:
+    fault = _plain_python(source)
+    if fault is None or fault.line is None:
+        return fault
+    said = _with_bodies(IPYTHON.sub(_passed, source))
+    return fault if said == source else _plain_python(said)
+
+
+def _passed(match: re.Match[str]) -> str:
+    line = match[0]
+    return line[: len(line) - len(line.lstrip(" \t"))] + "pass" + "\n" * line.count("\n")
+
+
+def _with_bodies(source: str) -> str:
+    """Where a comment is all that a function or class has, `pass` instead."""
+    lines = source.split("\n")
+    header, comment = "", -1
+    for number, line in enumerate([*lines, "end"]):
+        said = line.strip()
+        if header and (not said or said.startswith("#")):
+            if said and comment < 0 and _indent(line) > _indent(header):
+                comment = number
+            continue
+        if comment >= 0 and _indent(line) <= _indent(header):
+            lines[comment] = lines[comment][: _indent(lines[comment])] + "pass"
+        header, comment = line if HEADER.match(line) else "", -1
+    return "\n".join(lines)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
+
+
+def _plain_python(source: str) -> Fault | None:
     try:
         with warnings.catch_warnings():  # of escapes and the like, which are no errors
             warnings.simplefilter("ignore")
@@ -332,11 +416,14 @@ def _xml(code: str) -> Fault | None:
     return None
 
 
+def _tree(language: str, code: str) -> Any:
+    return _parser(language).parse(f"{code}\n".encode(errors="replace"))  # in Go lines end statements
+
+
 def _tree_sitter(language: str, code: str) -> Fault | None:
-    tree = _parser(language).parse(code.encode(errors="replace"))
-    if not tree.root_node.has_error:
+    node = _tree(language, code).root_node
+    if not node.has_error:
         return None
-    node = tree.root_node
     while not (node.is_error or node.is_missing):
         inner = next((child for child in node.children if child.has_error or child.is_missing), None)
         if inner is None:

@@ -27,8 +27,9 @@ LONGEST = 100  # words of a run that make sense
 class duplicate:
     """How similar the text is to the most similar one that was kept before it, from 0 to 1.
 
-    1 is the same text, but for case, spacing and compatible characters. Else it is the share of runs of
-    words that the two texts have in common (Jaccard), computed exactly for every pair that may be similar.
+    1 is the same text, but for case, spacing, punctuation at the edges of words, and compatible characters.
+    Else it is the share of runs of words that the two texts have in common (Jaccard), computed exactly for
+    every pair that may be similar.
     A run has five words; in texts of fewer than 50 a tenth of them, at least one, so that one changed word
     costs 0.2 at most from ten words on. The detail has the id of the other record. `of: instruction`
     compares questions, `of: both` question and answer together, `of: all` conversations.
@@ -44,7 +45,8 @@ class duplicate:
     is found with a probability of 99 %, a more similar one with more (Leskovec, Rajaraman and Ullman, Mining
     of Massive Datasets, chapter 3). The order of records decides, nothing else.
 
-    Weak at: similarity below the bound, which is a lower estimate (0 where no candidate was found); bounds
+    Weak at: answers that are labels: of a dataset of Yes and No, one row of each is left, so compare with
+    `of: both`; similarity below the bound, which is a lower estimate (0 where no candidate was found); bounds
     below 0.05; rewording, to which it is blind; the order of words in texts of fewer than 20, which are
     compared as sets of words; a long text that contains a short one; hundreds of kept records that share most
     of their text, such as a long system message with `of: all`: of a pair that is hardly more similar than

@@ -35,6 +35,7 @@ SECRETS = [
     ("r8_", r"r8_[A-Za-z0-9]{37}"),  # Replicate
     ("AIza", r"AIza[\w-]{35}"),  # Google, as the next
     ("GOCSPX-", r"GOCSPX-[\w-]{28}"),
+    ("ya29.", r"ya29\.[\w-]{20,2000}"),
     ("gh", r"gh[pousr]_[A-Za-z0-9]{36,255}"),
     ("github_pat_", r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
     ("glpat-", r"glpat-[\w-]{20,50}"),
@@ -44,7 +45,7 @@ SECRETS = [
     ("xox", r"xox[abeoprs]-[A-Za-z0-9-]{20,250}"),  # Slack, as the next two
     ("xapp-", r"xapp-[0-9]-[A-Z0-9]+-[0-9]+-[0-9a-f]{40,80}"),
     ("hooks.slack.com", r"hooks\.slack\.com/services/T[A-Z0-9]{8,12}/B[A-Z0-9]{8,12}/[A-Za-z0-9]{24}"),
-    (":AA", r"[0-9]{8,10}:AA[\w-]{33}"),  # Telegram
+    (":AA", r"(?:bot)?[0-9]{8,10}:AA[\w-]{32,34}"),  # Telegram
     ("SG.", r"SG\.[\w-]{22}\.[\w-]{43}"),  # SendGrid
     ("SK", r"SK[0-9a-f]{32}"),  # Twilio
     ("key-", r"key-[0-9a-f]{32}"),  # Mailgun
@@ -79,6 +80,22 @@ NO_PASSWORD = re.compile(
     r"[${%].*|[A-Z_]*PASS[A-Z_]*|.*PLACEHOLDER.*",
     re.IGNORECASE,
 )
+# What is assigned to such a name is a secret if it looks drawn: `DB_PASSWORD=...`, `"apiKey": "..."`.
+ASSIGNED = (
+    r"(?:{})[\"']?[ \t]{{0,3}}(?::=|=>|[=:])[ \t]{{0,3}}[\"']?"
+    r"(?P<value>[A-Za-z0-9+/=_.!@#$%^*~?|-]{{8,200}}+)(?![A-Za-z0-9({{<\[\\])"
+)
+PASSWORD_NAME = re.compile(ASSIGNED.format("password|passwd|passphrase|pwd"), re.IGNORECASE)
+KEY_NAME = re.compile(
+    ASSIGNED.format("secret|token|(?:api|access|secret|auth|encryption)[_-]?key"), re.IGNORECASE
+)
+NOT_DRAWN = re.compile(
+    r"0x[0-9a-f]+|.*(?:p[a@4][s$5]{2}|s[e3]cr[e3]t|change_?me|replace|insert|dummy|sample|demo|test|fake|redacted|"
+    r"1234|abcd|abc123|a1b2|0000|qwerty|-key|_key|https?:).*",
+    re.IGNORECASE | re.DOTALL,
+)
+WORD = re.compile(r"(?!.*[^aeiouy]{4})(?=.*[aeiouy]).{3,}", re.IGNORECASE)
+PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
 LOCAL = r"[^\W_]|[.!#$%&'*+/=?^_`{|}~-]"
 EMAIL = re.compile(
@@ -98,6 +115,8 @@ EXAMPLE_DOMAIN = re.compile(
     re.IGNORECASE,
 )
 EXAMPLE_LOCAL = re.compile(r"your?(?:[._-]|e?-?mail|name|user|address|account|id|company).*", re.I)
+# Nobody's letter box.
+NO_REPLY = re.compile(r"(?:no|do[._-]?not)[._-]?reply(?:[._+-].*)?|mailer-daemon", re.IGNORECASE)
 
 IBAN = re.compile(r"(?<![A-Za-z0-9_])[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}[A-Z0-9 ]{6,34}")
 # The length of each country's IBAN, by the SWIFT registry.
@@ -171,11 +190,15 @@ NATIONAL = re.compile(
     rf"(?:[ ./\u2013-][0-9]{{2,8}}){{0,4}}){END}"
 )
 ANNOUNCED = re.compile(
-    r"(?:(?<![a-z])(?:phones?|tele(?:phone|fon)|tel|mobile?|cell|fax|whatsapp|handy|t[ée]l[ée]phone|t[ée]l|"
+    r"(?:(?:(?<![a-z])(?:phones?|tele(?:phone|fon)|tel|mobile?|cell|fax|whatsapp|handy|t[ée]l[ée]phone|t[ée]l|"
     r"tel[ée]fono|telefone|m[óo]vil|celular|cellulare|телефон|тел)(?![a-z])|电话|電話|手机|携帯|전화)"
-    r"[^\n0-9]{0,24}?(?P<number>\(?[0-9](?:[ .()/\u2013-]{0,2}[0-9]){8,14})(?![A-Za-z0-9_]|[.,:/-][0-9])",
+    r"[^\n0-9]{0,24}?|(?<![a-z])(?:call|dial|ring|text)(?: (?:me|us|him|her|them|now))?(?: (?:at|on))?:? )"
+    r"(?P<number>\(?[0-9](?:[ .()/\u2013-]{0,2}[0-9]){8,14})(?![A-Za-z0-9_]|[.,:/-][0-9])",
     re.IGNORECASE,
 )
+# Free to call, so an organisation's, however the plans of other countries would read it.
+TOLL_FREE = re.compile(r"(?:\+?1[-. ]?)?\(?8(?:00|33|44|55|66|77|88)\)?[-. ][0-9]{3}[-. ]?[0-9]{4}")
+INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
 DECIMAL = re.compile(r"\+[0-9]+\.[0-9]+")
 DATE = re.compile(r"(?:19|20)[0-9]{2}[./-][0-9]{1,2}[./-]")
 # Kept for films and books, or plainly made up.
@@ -189,11 +212,13 @@ class pii:
     """How many pieces of personal data and secrets the text has.
 
     Counted are e-mail addresses, telephone numbers, payment cards, IBANs, public IP addresses, US social
-    security numbers, passwords in URLs, and keys, tokens and private keys of some thirty services. What has a
+    security numbers, passwords in URLs, keys, tokens and private keys of some thirty services, and what looks
+    drawn at random where it is assigned to a name such as DB_PASSWORD or api_key. What has a
     checksum must pass it, and what is far more often something else (a version, an ISBN, a date, a hash) does
     not count. Addresses, numbers and keys that are kept for examples (example.com, 192.0.2.1, 555-0142, the
     card numbers that processors publish for tests, AKIA...EXAMPLE) do not either, nor do placeholders such as
-    `your_email@gmail.com` and `user:password@`.
+    `your_email@gmail.com` and `user:password@`, toll-free numbers, which belong to organisations, and
+    no-reply addresses. Invisible characters within a piece do not hide it.
 
     The detail has the count of each kind and the first places, in characters of the text, never what stands
     there. With `action: redact` each piece becomes its kind in brackets: `[EMAIL]`, `[PHONE]`, `[KEY]`.
@@ -209,7 +234,8 @@ class pii:
     Source: RFC 2606, 3849, 5322, 5737 and 7519, ISO 13616 and the SWIFT registry's lengths, ISO/IEC 7812,
     the plans of the phonenumbers library, and the forms that each service publishes for its keys.
 
-    Weak at: names without `names`, and street addresses; passwords in prose; national telephone numbers of
+    Weak at: names without `names`, and street addresses; passwords in prose, or made of words
+    (`DB_PASSWORD=correct-horse`); national telephone numbers of
     other regions that no word announces; what is spelt out ("joe at gmail dot com") or in digits other than 0
     to 9; versions that look like addresses, and numbers of ten digits that look like telephones'.
 
@@ -268,6 +294,13 @@ class pii:
 
     def find(self, text: str) -> list[Span]:
         """Where the pieces are, in order, none within another."""
+        if INVISIBLE.search(text):
+            places = [place for place, char in enumerate(text) if not INVISIBLE.match(char)]
+            seen = self._find(INVISIBLE.sub("", text))
+            return [(places[start], places[end - 1] + 1, kind) for start, end, kind in seen]
+        return self._find(text)
+
+    def _find(self, text: str) -> list[Span]:
         found: list[Span] = []
         taken = bytearray()
         for kind, finder in self.finders.items():
@@ -298,6 +331,30 @@ def _keys(text: str, examples: bool) -> Iterator[tuple[int, int]]:
                 continue
             if examples or (len(set(secret)) > 11 and not PLACEHOLDER.search(secret)):
                 yield match.span()
+    yield from _assigned(KEY_NAME, text, examples)
+
+
+def _assigned(pattern: re.Pattern[str], text: str, examples: bool) -> Iterator[tuple[int, int]]:
+    if "=" not in text and ":" not in text:
+        return
+    for match in pattern.finditer(text):
+        value = match["value"].rstrip(".,?!|")
+        if examples or _drawn(value):
+            yield match.start("value"), match.start("value") + len(value)
+
+
+def _drawn(value: str) -> bool:
+    """Whether it looks drawn at random, not put together of words, numbers and dates."""
+    if len(value) < 8 or len(set(value)) < 7 or sum(char.isalpha() for char in value) < 4:
+        return False
+    if PLACEHOLDER.search(value) or NO_PASSWORD.fullmatch(value) or NOT_DRAWN.fullmatch(value):
+        return False
+    pieces = PIECE.findall(value)
+    if sum(char.isdigit() for char in value) < 2:
+        return len(value) >= 12 and len(value) > len(pieces) > len(value) / 2.3
+    in_words = sum(len(piece) for piece in pieces if WORD.fullmatch(piece))
+    # In a long row of letters drawn at random some look like words too.
+    return len(pieces) >= 4 and in_words < (0.6 if len(value) < 20 else 0.75) * sum(map(len, pieces))
 
 
 def _is_jwt(token: str) -> bool:
@@ -309,6 +366,7 @@ def _is_jwt(token: str) -> bool:
 
 
 def _passwords(text: str, examples: bool) -> Iterator[tuple[int, int]]:
+    yield from _assigned(PASSWORD_NAME, text, examples)
     if "://" not in text or "@" not in text:
         return
     for match in URL_PASSWORD.finditer(text):
@@ -324,6 +382,8 @@ def _emails(text: str, examples: bool) -> Iterator[tuple[int, int]]:
     for match in EMAIL.finditer(text):
         start, end = match.span()
         if match["top"].lower() in NO_DOMAINS or NO_MAIL.search(text, max(0, start - 130), start):
+            continue
+        if NO_REPLY.fullmatch(match["local"]):
             continue
         if match["local"] == "git" and text.startswith((":", "/"), end):  # the address of a repository
             continue
@@ -452,10 +512,14 @@ def _valid(number: str, region: str | None, examples: bool) -> bool:
     digits = "".join(char for char in number if char in "0123456789")
     if not 7 <= len(digits) <= 16 or (FICTIONAL.fullmatch(digits) and not examples):
         return False
+    if TOLL_FREE.fullmatch(number):
+        return False
     try:
-        return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
+        parsed = phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:
         return False
+    free = phonenumbers.PhoneNumberType.TOLL_FREE
+    return phonenumbers.is_valid_number(parsed) and phonenumbers.number_type(parsed) != free
 
 
 def _grouped(number: str, region: str, examples: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Write synthgen/recipe.schema.json from the models it describes."""
+"""Write the JSON schemas in synthgen/ from the models that they describe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 from synthgen import recipe
+from synthgen.provenance import schema
 
-target = Path(recipe.__file__).with_name("recipe.schema.json")
-target.write_text(json.dumps(recipe.json_schema(), indent=2) + "\n")
-print(f"wrote {target.name}")
+folder = Path(recipe.__file__).parent
+for name, described in {"recipe": recipe.json_schema(), "provenance": schema.json_schema()}.items():
+    target = folder / f"{name}.schema.json"
+    target.write_text(json.dumps(described, indent=2) + "\n")
+    print(f"wrote {target.name}")

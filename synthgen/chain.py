@@ -89,6 +89,12 @@ class ChainFilter:
         return not self.runs or self.definition.store
 
     @cached_property
+    def bounds(self) -> dict[str, float]:
+        """`min` and `max`, as far as there are any."""
+        given = {"min": self.min, "max": self.max}
+        return {name: bound for name, bound in given.items() if bound is not None}
+
+    @cached_property
     def key(self) -> str:
         """Digest of what a measurement depends on besides the record: code, parameters, files and `of`."""
         depends: dict[str, Any] = {

@@ -355,7 +355,7 @@ class Curation:
             if measurement is UNMEASURED:
                 self.unmeasured[link.name] += 1
                 verdict = "unmeasured" if branch.was in ("kept", None) else "drop"
-            verdicts[link.name] = {"value": measurement.value, "verdict": verdict}
+            verdicts[link.name] = {"value": measurement.value, **link.bounds, "verdict": verdict}
             if measurement.detail:
                 verdicts[link.name]["detail"] = measurement.detail
             if verdict in ("flag", "redact"):

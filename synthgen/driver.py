@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import platform
+import re
 import sys
 import threading
 import time
@@ -509,7 +510,21 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "pid": os.getpid(),
+        "packages": _packages(),
     }
+
+
+def _packages() -> dict[str, str]:
+    """The versions of what synthgen was installed with, its engines and extras among them."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    found = {}
+    with contextlib.suppress(PackageNotFoundError):
+        for needed in requires("synthgen-data") or ():
+            name = re.split(r"[^A-Za-z0-9._-]", needed, maxsplit=1)[0]
+            with contextlib.suppress(PackageNotFoundError):
+                found[name] = version(name)
+    return dict(sorted(found.items()))
 
 
 @contextmanager

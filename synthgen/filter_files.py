@@ -19,6 +19,10 @@ from synthgen.yamlfile import did_you_mean
 ENTRY_POINTS = "synthgen.filters"
 
 
+class NoFilter(RecipeError):
+    """A file beside the project's filters has none: it is there for others to use."""
+
+
 @dataclass(frozen=True, slots=True)
 class FoundFilter:
     """A filter and where it came from: `project`, `shipped` or the name of a package."""
@@ -34,7 +38,8 @@ def find_filter(name: str, project: Project) -> FoundFilter | None:
         found = _of_module(load_file(own))
         if name not in found:
             defined = ", ".join(found) or "none; decorate one with @filter"
-            raise RecipeError([Problem(f"defines no filter named {name!r} (it defines: {defined})", own)])
+            problem = Problem(f"defines no filter named {name!r} (it defines: {defined})", own)
+            raise RecipeError([problem]) if found else NoFilter([problem])
         return FoundFilter(found[name], "project")
     if not name.startswith("_") and (shipped("filters") / f"{name}.py").is_file():
         module = importlib.import_module(f"synthgen.filters.{name}")

@@ -584,8 +584,9 @@ def _asked_by_filters(verdicts: Mapping[str, Any]) -> Iterator[bytes]:
 
 
 _ERASE = (
-    "UPDATE records SET content = NULL, verdicts = '{}', requests = x'', sources = '[]', error = NULL, "
-    "original = NULL, erased = ? WHERE version = ? AND task = ? AND branch = ?"
+    "UPDATE records SET content = NULL, verdicts = '{}', requests = x'', sources = '[]', "
+    "error = 'its contents were erased', original = NULL, erased = ? "
+    "WHERE version = ? AND task = ? AND branch = ?"
 )
 
 

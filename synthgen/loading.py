@@ -207,13 +207,18 @@ def _changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
         uses[name][key] = value_of(text.strip())
     filters = []
     for name, use in uses.items():
-        try:
-            filters.append({name: FilterUse.model_validate(use)})
-        except ValidationError as error:
-            first = error.errors()[0]
-            message = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
-            raise UsageError(f"{'.'.join([name, *map(str, first['loc'])])}: {message}") from None
+        filters.append({name: filter_use(name, use)})
     return recipe.model_copy(update={"filters": filters})
+
+
+def filter_use(name: str, said: Mapping[str, Any]) -> FilterUse:
+    """A filter's bounds and parameters, as a command has them. Raises UsageError."""
+    try:
+        return FilterUse.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+        raise UsageError(f"{'.'.join([name, *map(str, first['loc'])])}: {message}") from None
 
 
 def value_of(text: str) -> Any:

@@ -55,7 +55,8 @@ class Settings:
     capacity: int | None = None  # more at a time are answered with 429
     context: int | None = None  # words that a prompt may have
     key: str | None = None  # that it asks for
-    echo_key: bool = False  # say the key it got in its refusal
+    echo_key: bool = False  # say the key it got in its refusals
+    cookie: str | None = None  # that it sets with each reply
     models: bool = True  # whether /models is there
     redirect: str | None = None
     keep_bodies: bool = False
@@ -196,6 +197,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: StandIn) -> None:
         self.server = server
         self.buffer = b""
+        self.given: str | None = None  # the key of the latest request
         self.last = False  # the client asked for the connection to be closed after the reply
         self.transport: asyncio.Transport
 
@@ -227,7 +229,7 @@ class _Connection(asyncio.Protocol):
             server.set(**orjson.loads(body))
             return self.reply(200, {})
         server.paths[path] += 1
-        given = fields.get("authorization")
+        given = self.given = fields.get("authorization")
         if given is not None:
             server.keys[given] += 1
         if settings.redirect is not None:
@@ -293,7 +295,8 @@ class _Connection(asyncio.Protocol):
 
     def fail(self, fault: str) -> bool:
         """Do what the fault asks for; False where the answer is to be written, but faulty."""
-        busy = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+        said = f"slow down, {self.given}" if self.server.settings.echo_key else "slow down"
+        busy = {"error": {"message": said, "code": "rate_limit_exceeded"}}
         after = self.server.settings.retry_after
         if fault == "429":
             self.reply(429, busy)
@@ -319,7 +322,9 @@ class _Connection(asyncio.Protocol):
         self, status: int, content: Any, headers: Mapping[str, str] | None = None, *, half: bool = False
     ) -> None:
         body = orjson.dumps(content)
-        extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        cookie = self.server.settings.cookie
+        headers = {**(headers or {}), **({"Set-Cookie": cookie} if cookie else {})}
+        extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n" % (
             status,
             len(body),

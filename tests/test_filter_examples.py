@@ -86,6 +86,50 @@ def test_a_new_filter_works_and_its_examples_are_its_test(tmp_path: Path) -> Non
     again = synthgen("filters", "new", "my_links", cwd=tmp_path)
     assert (again.returncode, "is there already" in again.stderr) == (2, True)
     assert synthgen("filters", "new", "my-links", cwd=tmp_path).returncode == 2
+    keyword = synthgen("filters", "new", "class", cwd=tmp_path)
+    assert (keyword.returncode, "keyword of Python" in keyword.stderr) == (2, True)
+    shipped = synthgen("filters", "new", "words", cwd=tmp_path)
+    assert (shipped.returncode, "there is a filter 'words'" in shipped.stderr) == (2, True)
+    assert [each.name for each in (tmp_path / "filters").glob("*.py")] == ["my_links.py"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--param", "max=abc"], "refusal.max: input should be a valid number, not 'abc'"),
+        (["--param", "max"], "'max' is no parameter with a value"),
+        (["--param", "action=x"], "refusal.action: input should be 'drop', 'flag' or 'redact', not 'x'"),
+    ],
+)
+def test_wrong_parameters_are_told_in_a_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:
+    ended = synthgen("filters", "test", "refusal", *arguments, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_without_examples_and_a_run_there_is_nothing_to_test(tmp_path: Path) -> None:
+    ended = synthgen("filters", "test", "words", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "words has no examples" in ended.stderr
+    assert "--run DIR" in ended.stderr
+
+
+def test_failures_on_the_records_of_a_run_are_counted(tmp_path: Path) -> None:
+    result = run_it(loaded(tmp_path, recipe(), rows=12))
+    write(tmp_path, {"filters/odd.py": "from synthgen import filter\n\n@filter(max=5)\ndef odd(record):\n"
+                     '    """Words."""\n    return 1 / 0\n'})  # fmt: skip
+    tried = synthgen("filters", "test", "odd", "--run", str(result.dir), "--json", cwd=tmp_path)
+    assert tried.returncode == 1
+    said = json.loads(tried.stdout)["run"]
+    assert (said["measured"], said["failed"]) == (0, 12)
+    assert tried.stderr.count("ZeroDivisionError") == 5
+    assert "odd failed on 12 records" in tried.stderr
+    missing = synthgen(
+        "filters", "test", "words", "--run", str(result.dir), "--param", "of=nofield", cwd=tmp_path
+    )
+    assert missing.returncode == 2
+    assert "the run's records have no field 'nofield'" in missing.stderr
 
 
 def test_a_filter_on_the_records_of_a_run(tmp_path: Path) -> None:
@@ -98,7 +142,7 @@ def test_a_filter_on_the_records_of_a_run(tmp_path: Path) -> None:
     assert tried.returncode == 0, tried.stderr
     said = json.loads(tried.stdout)["run"]
     lengths = [len(each.split()) for each in answers(result.dir)]
-    assert (said["measured"], said["max"]) == (12, 7)
+    assert (said["measured"], said["max"], said["failed"]) == (12, 7, 0)
     assert said["outside"] == sum(length > 7 for length in lengths)
     wrong = synthgen("filters", "test", "odd", "--param", "least=7", cwd=tmp_path)
     assert (wrong.returncode, "no parameter 'least'" in wrong.stderr) == (2, True)

@@ -101,8 +101,11 @@ def _of_journal(place: Place) -> Iterator[_Row]:
     )
     with closing(open_for_reading(place.run)) as journal:
         for id, state, by, verdicts, why, task, content, requests in journal.execute(query, (place.version,)):
-            if by is not None:
-                why = f"{by} {exact(orjson.loads(verdicts)[by]['value'])}"  # noqa: PLW2901
+            said = orjson.loads(verdicts)
+            if by in said:
+                why = f"{by} {exact(said[by]['value'])}"  # noqa: PLW2901
+            elif by is not None:  # what it measured was erased
+                why = by  # noqa: PLW2901
             yield id, state, why and why[:200], task, content, hashlib.sha256(requests).digest()
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from synthgen.audit.findings import CannotJudge, Findings
-from synthgen.audit.lines import digest_of, small_file
+from synthgen.audit.lines import Broken, digest_of, rows_in, small_file
 from synthgen.provenance.manifest import MANIFEST
-from synthgen.provenance.schema import Envelope, Statement
+from synthgen.provenance.schema import Envelope, Statement, Subject
 
 
 class Manifest:
@@ -45,13 +45,32 @@ class Manifest:
                 findings.add("leads out of the folder", name)
             elif name not in there:
                 findings.add("is missing", name)
-            elif path.stat().st_size != item.annotations.bytes:
-                size = item.annotations.bytes
-                findings.add(f"has {path.stat().st_size:,} bytes instead of {size:,}", name)
-            elif digest_of(path) != item.digest.sha256:
-                findings.add("was altered: its digest is another", name)
+            else:
+                try:
+                    _check_file(path, item, findings)
+                except OSError as error:
+                    findings.add(f"cannot be read: {error.strerror}", name)
         for name in sorted(there - self.subjects.keys() - {MANIFEST}):
             findings.add("was added: the manifest does not name it", name)
+
+
+def _check_file(path: Path, item: Subject, findings: Findings) -> None:
+    said, size = item.annotations, path.stat().st_size
+    if size != said.bytes:
+        findings.add(f"has {size:,} bytes instead of {said.bytes:,}", item.name)
+        return
+    digest, rows = digest_of(path)
+    if digest != item.digest.sha256:
+        findings.add("was altered: its digest is another", item.name)
+    elif said.rows is not None:
+        if path.suffix == ".parquet":
+            try:
+                rows = rows_in(path)
+            except Broken as broken:
+                findings.add(str(broken), item.name)
+                return
+        if rows != said.rows:
+            findings.add(f"has {rows:,} rows, and {MANIFEST} says {said.rows:,}", item.name, None, "rows")
 
 
 def stated_in(envelope: Envelope, name: str) -> Statement:
@@ -71,10 +90,12 @@ def _none(name: str, error: ValidationError) -> CannotJudge:
 
 
 def _files(folder: Path, leave_out: Sequence[str]) -> Iterator[str]:
-    """Every file beneath a folder by its name; links are not followed, and count as files."""
+    """Every file beneath a folder by its name; links are not followed, and count as files, as pipes do."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if name.parts[0] in leave_out:
             continue
-        if path.is_symlink() or not path.is_dir():
-            yield name.as_posix() if not path.is_symlink() else f"{name.as_posix()} (a link)"
+        if path.is_symlink():
+            yield f"{name.as_posix()} (a link)"
+        elif not path.is_dir():
+            yield name.as_posix() if path.is_file() else f"{name.as_posix()} (no regular file)"

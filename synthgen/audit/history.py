@@ -217,10 +217,12 @@ def _decision(record: Mapping[str, Any]) -> dict[str, Any]:
         reason = f"{by} {exact(said['value'])} is not {bounds(said.get('min'), said.get('max'))}"
         if said["value"] is None:
             reason = f"{by} abstains, and drops what it cannot measure"
+    elif by is not None:
+        reason = f"{by}; what it measured was erased"
     elif record["state"] == "dropped":
         reason = "which filter dropped it is said in the journal and in dropped.jsonl alone"
     elif record["state"] == "kept":
-        reason = "no filter dropped it"
+        reason = reason or "no filter dropped it"
     return {"state": record["state"], "by": by, "reason": reason}
 
 

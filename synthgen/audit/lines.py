@@ -14,6 +14,7 @@ from synthgen.audit.findings import CannotJudge
 LONGEST_LINE = 64_000_000
 MANIFEST_BYTES = 256_000_000
 DEEPEST = 64
+BUFFER = 1_000_000
 
 
 class Broken(Exception):
@@ -27,6 +28,7 @@ class Broken(Exception):
 def lines(path: Path) -> Iterator[bytes]:
     """The lines of a file without their ends. Raises Broken at one that is too long, or has no end."""
     number = 0
+    _no_pipe(path)
     with path.open("rb") as file:
         while line := file.readline(LONGEST_LINE + 1):
             number += 1
@@ -47,14 +49,18 @@ def parsed(line: bytes, number: int) -> dict[str, Any]:
 
 
 def rows_of_parquet(paths: list[Path]) -> Iterator[bytes]:
-    """Every row of some shards as the JSON line that synthgen writes for it. Raises Broken."""
+    """Every row of some shards as the JSON line that synthgen writes for it. Raises Broken.
+
+    Read through a buffer and not mapped, so that memory does not grow with a shard.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     for path in paths:
+        _no_pipe(path)
         try:
-            with pq.ParquetFile(path, memory_map=True) as table:
+            with pq.ParquetFile(path, buffer_size=BUFFER) as table:
                 for batch in table.iter_batches(batch_size=1024):
                     for row in batch.to_pylist():
                         number += 1
@@ -63,10 +69,31 @@ def rows_of_parquet(paths: list[Path]) -> Iterator[bytes]:
             raise Broken(f"{path.name} is not Parquet that synthgen wrote: {error}", number + 1) from None
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _no_pipe(path: Path) -> None:
+    """Whoever reads a pipe may wait for ever, and a device may never end."""
+    if path.exists() and not path.is_file():
+        raise Broken("is no regular file", 1)
+
+
+def digest_of(path: Path) -> tuple[str, int]:
+    """SHA-256 of a file, and how many lines it has."""
+    digest, ends = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as file:
+        while part := file.read(BUFFER):
+            digest.update(part)
+            ends += part.count(b"\n")
+    return digest.hexdigest(), ends
+
+
+def rows_in(path: Path) -> int:
+    """How many rows a Parquet file says it has. Raises Broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise Broken(f"is not Parquet: {error}", 1) from None
 
 
 def small_file(path: Path) -> bytes:

@@ -89,7 +89,8 @@ def _written(
     fingerprint = sha256(orjson.dumps([base, locked], option=orjson.OPT_SORT_KEYS))
     version = journal.begin_version("curate", fingerprint, chain)
     tree = Growing()
-    verdict = {"value": 0, "verdict": "drop", "detail": {"source": traced.source, "kind": traced.kind}}
+    detail = {"source": traced.source, "kind": traced.kind}
+    verdict = {"value": 0, "min": 1, "verdict": "drop", "detail": detail}
     for number, (entry, body) in enumerate(journal.records(base), 1):
         copy = entry
         if entry.id in out:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from synthgen.audit.files import Manifest
-from synthgen.audit.findings import CannotJudge, Findings
+from synthgen.audit.findings import MOST, CannotJudge, Finding, Findings
 from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet, small_file
 from synthgen.provenance.manifest import MANIFEST
 from synthgen.provenance.merkle import Growing, leaf_hash
@@ -117,13 +118,20 @@ class _Dataset:
 
     def check(self) -> None:
         """Add to the verdict whatever is wrong."""
-        before = self._findings.count
         own = Findings()
-        self._manifest.check_files(own)
-        for finding in own.shown:
-            self._findings.add(finding.message, f"{self._prefix}{finding.file}")
-        self._findings.count = before + own.count
+        with ThreadPoolExecutor(1) as thread:  # digests take the other core
+            looking = thread.submit(self._manifest.check_files, own)
+            self._try_to_walk()
+            looking.result()
+        whole = [
+            Finding(each.message, f"{self._prefix}{each.file}", each.record, each.field) for each in own.shown
+        ]
+        self._findings.shown[:0] = whole
+        self._findings.count += own.count
+        del self._findings.shown[MOST:]
         self._verdict.files += len(self._manifest.subjects)
+
+    def _try_to_walk(self) -> None:
         try:
             self._verdict.erased = self._tombstones()
             self._walk()

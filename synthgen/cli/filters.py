@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The filters that recipes here can use.", no_args_is_help=True, rich_markup_mode=None)
 
+SHOWN = 5
+
 
 @app.command("list")
 def list_(as_json: JsonOption = False) -> None:
     """Every filter that a recipe of this project can use, with its default bound."""
     from synthgen.errors import RecipeError
+    from synthgen.filter_files import NoFilter
 
     filters = []
     for name in _names():
         try:
             item = _described(name)
+        except NoFilter:
+            continue
         except RecipeError as error:  # one that does not load hides no other
             note(str(error))
             continue
@@ -81,13 +86,20 @@ def new(name: Annotated[str, typer.Argument(help="The new filter's name.")]) -> 
     from synthgen.errors import UsageError
     from synthgen.filter_examples import TEMPLATE
 
-    if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise UsageError(f"{name!r} cannot name a filter: it is a keyword of Python")
+    if not name.isidentifier() or name.startswith("_"):
         raise UsageError(
             f"{name!r} cannot name a filter", hint="letters, digits and _, beginning with a letter"
         )
     file = Path("filters") / f"{name}.py"
     if file.exists():
         raise UsageError(f"{file} is there already")
+    if name in _names():
+        raise UsageError(
+            f"there is a filter {name!r}, and yours would take its place in every recipe of this project",
+            hint=f"choose another name, such as my_{name}",
+        )
     file.parent.mkdir(exist_ok=True)
     file.write_text(TEMPLATE.format(name=name, title=name.replace("_", " ").capitalize() + "."))
     out(f"{file}")
@@ -111,21 +123,25 @@ def try_out(
     from synthgen.filter_examples import examples, try_examples
     from synthgen.filter_files import check_params, find_filter
     from synthgen.input_files import input_files
-    from synthgen.loading import value_of
+    from synthgen.loading import filter_use, value_of
     from synthgen.project import Project
-    from synthgen.recipe import FilterUse
     from synthgen.yamlfile import did_you_mean
 
     with results_only():
         found = find_filter(name, Project(Path.cwd()))
         if found is None:
             raise UsageError(f"there is no filter {name!r}", hint=did_you_mean(name, _names()))
-        params = {key: value_of(text) for key, _, text in (each.partition("=") for each in param or ())}
+        params = {}
+        for each in param or ():
+            key, equals, text = each.partition("=")
+            if not (key and equals):
+                raise UsageError(f"{each!r} is no parameter with a value", hint="for example --param max=3")
+            params[key] = value_of(text)
         own = {key: value for key, value in params.items() if key not in ("min", "max", "of", "action")}
         files, unread = input_files(found.definition, own, Project(Path.cwd()))
         for _, message, hint in [*check_params(found.definition, own), *unread]:
             raise UsageError(message, hint=hint or "--param NAME=VALUE")
-        link = ChainFilter.of_recipe(found, FilterUse(**params), files=files)
+        link = ChainFilter.of_recipe(found, filter_use(name, params), files=files)
         if link.asks:
             hint = "see what it makes of a few records with `synthgen preview RECIPE`"
             raise UsageError(f"{name} asks a model, and a test asks none", hint=hint)
@@ -133,6 +149,9 @@ def try_out(
             given = examples(found.definition.help)
         except ValueError as error:
             raise UsageError(f"the docstring of {name}: {error}") from None
+        if not given and run is None:
+            hint = 'write them under "Examples:" in its docstring, or give --run DIR'
+            raise UsageError(f"{name} has no examples, so there is nothing to test", hint=hint)
         outcomes = try_examples(link, given)
         measured = _measured(run, link) if run is not None else None
     wrong = [outcome for outcome in outcomes if not outcome.right]
@@ -140,7 +159,7 @@ def try_out(
         out_json({"examples": [_outcome(each) for each in outcomes], "run": measured})
     else:
         _show_outcomes(name, outcomes, measured)
-    if wrong:
+    if wrong or (measured is not None and measured["failed"]):
         raise typer.Exit(1)
 
 
@@ -163,34 +182,49 @@ def _show_outcomes(name: str, outcomes: Sequence[Outcome], measured: dict[str, A
         sign = "ok   " if each.right else "WRONG"
         text = plain(repr(each.example.text), 70)
         out(f"{sign} {text} -> {each.example.expected}  ({plain(value, 200)})")
-    out(f"{sum(each.right for each in outcomes)} of {len(outcomes)} examples are right")
+    if outcomes:
+        out(f"{sum(each.right for each in outcomes)} of {len(outcomes)} examples are right")
     if measured is not None:
         show_distribution(measured)
-    elif not outcomes:
-        note(f'{name} has no examples: write them under "Examples:" in its docstring, or give --run DIR')
 
 
 def _measured(run: Path, link: ChainFilter) -> dict[str, Any]:
-    """The distribution of a filter over the records of a run."""
+    """The distribution of a filter over the records of a run, and on how many of them it failed."""
     from synthgen.chain import Measuring
+    from synthgen.errors import UsageError
+    from synthgen.record import PARTS
     from synthgen.stats import Measured
     from synthgen.view import RunView
+    from synthgen.yamlfile import did_you_mean
 
     if link.runs:
-        from synthgen.errors import UsageError
-
         raise UsageError(f"{link.name} compares records with one another; curate a run with it instead")
     measuring = Measuring([link])
+    failed = 0
     measured = Measured(link.name, link.of, link.min, link.max, link.action)
     with RunView(run) as view:
         for ids, bodies in view.contents():
+            if link.of not in PARTS:
+                for body in bodies:
+                    if link.of not in body["row"] and link.of not in body["fields"]:
+                        known = {*PARTS, *body["row"], *body["fields"]}
+                        raise UsageError(
+                            f"the run's records have no field {link.of!r}", hint=did_you_mean(link.of, known)
+                        )
             for result in measuring.measure(ids, bodies, [()] * len(ids)).results:
                 measurement = result[link.name]
                 if isinstance(measurement, str):
-                    note(measurement)
+                    failed += 1
+                    if failed <= SHOWN:
+                        note(measurement)
                     continue
                 measured.count(measurement.value, link.judge(measurement.value))
-    return measured.as_json()
+    if failed:
+        note(
+            f"{link.name} failed on {failed:,} records"
+            + (", of which these are the first" if failed > SHOWN else "")
+        )
+    return measured.as_json() | {"failed": failed}
 
 
 def _names() -> list[str]:
@@ -200,14 +234,24 @@ def _names() -> list[str]:
     return filter_names(Project(Path.cwd()))
 
 
-def _unchecked(annotation: Any) -> Any:
-    """The type without the checks that it may be annotated with."""
-    return annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation
+def _type(annotation: Any) -> str:
+    """A type as it is written, without the checks that it may be annotated with."""
+    from inspect import formatannotation
+    from types import UnionType
+    from typing import Union, get_args, get_origin
+
+    if hasattr(annotation, "__metadata__"):
+        return _type(annotation.__origin__)
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join("None" if part is type(None) else _type(part) for part in get_args(annotation))
+    return formatannotation(annotation)
+
+
+def _default(value: Any) -> str:
+    return str(value) if isinstance(value, Path) else repr(value)
 
 
 def _described(name: str) -> dict[str, Any] | None:
-    import inspect
-
     from synthgen.filter_files import find_filter
     from synthgen.project import Project
 
@@ -226,8 +270,8 @@ def _described(name: str) -> dict[str, Any] | None:
         "max": definition.max,
         "action": definition.action,
         "parameters": {
-            key: {"type": inspect.formatannotation(_unchecked(parameter.annotation))}
-            | ({} if parameter.default is parameter.empty else {"default": repr(parameter.default)})
+            key: {"type": _type(parameter.annotation)}
+            | ({} if parameter.default is parameter.empty else {"default": _default(parameter.default)})
             for key, parameter in definition.parameters.items()
         },
     }

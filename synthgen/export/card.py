@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synthgen.recipe import FileSeed, Recipe
+from synthgen.provenance.lock import licences
+from synthgen.recipe import Recipe
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -123,8 +124,7 @@ def _steps(about: Published) -> list[str]:
 
 def _licence(recipe: Recipe) -> list[str]:
     """What the recipe says of its sources' licences; nothing where it says nothing."""
-    files = [seed for seed in recipe.seeds.values() if isinstance(seed, FileSeed)]
-    named = sorted({seed.licence for seed in files if seed.licence})
+    named = licences(recipe)
     return ["license: other", f"license_name: {json.dumps(' AND '.join(named))}"] if named else []
 
 

@@ -21,7 +21,7 @@ from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
 from synthgen.journal import Journal, RecordEntry
 from synthgen.provenance.manifest import MANIFEST, manifest
 from synthgen.provenance.merkle import Growing, leaf_hash
-from synthgen.provenance.statement import ledger_entry, statement
+from synthgen.provenance.statement import ledger_entry, row_bytes, statement
 
 ERRORS_SHOWN = 20
 LEDGER = "provenance/ledger.jsonl"
@@ -124,7 +124,8 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
         dropped = stack.enter_context(JsonlWriter(staged / "dropped.jsonl"))
         failed: JsonlWriter | None = None
         for entry, body in journal.records(version):
-            said = statement(entry, body)
+            written_row = None if body is None else row_bytes(entry.id, body)
+            said = statement(entry, body, written_row)
             line = ledger_entry(entry, said)
             written.tree.append(checked_leaf(entry, line, journal.path))
             written.states[entry.state] += 1
@@ -137,14 +138,14 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
                     failed = stack.enter_context(JsonlWriter(staged / "failed.jsonl"))
                 failed.write(_failed_row(entry, journal))
                 continue
-            assert body is not None
-            row = {"id": entry.id, **orjson.loads(body)["row"]}
+            assert written_row is not None
+            row = orjson.loads(written_row)
             if entry.state == "dropped":
                 dropped.write(_dropped_row(row, entry, bounds))
                 continue
             split = splits.of(entry.id)
             for writer in writers[split]:
-                writer.write(row)
+                writer.write(row, written_row)
             provenance[split].line(said)
     closed = [ledger, dropped, *([failed] if failed else []), *provenance.values()]
     for writer in (*closed, *(each for of_split in writers.values() for each in of_split)):

@@ -20,8 +20,8 @@ class RowWriter(Protocol):
 
     counts: dict[Path, int]
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Add a row."""
+    def write(self, row: Mapping[str, Any], line: bytes | None = None) -> None:
+        """Add a row; `line` is its JSON, where that is known already."""
 
     def close(self) -> None:
         """Complete the files."""
@@ -35,9 +35,9 @@ class JsonlWriter:
         self._path = path
         self._file = create(path)
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Add a row."""
-        self.line(orjson.dumps(row))
+    def write(self, row: Mapping[str, Any], line: bytes | None = None) -> None:
+        """Add a row; `line` is its JSON, where that is known already."""
+        self.line(orjson.dumps(row) if line is None else line)
 
     def line(self, row: bytes) -> None:
         """Add a row that is JSON already."""
@@ -76,7 +76,7 @@ class ParquetWriter:
         self._file: BinaryIO | None = None
         self._writer: Any = None
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: Mapping[str, Any], line: bytes | None = None) -> None:
         """Add a row."""
         self._group.append(row)
         if len(self._group) >= ROWS_A_GROUP:

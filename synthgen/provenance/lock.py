@@ -13,7 +13,7 @@ from synthgen.chain import describe
 from synthgen.digests import sha256
 from synthgen.engines.base import ModelIdentity
 from synthgen.loading import Loaded
-from synthgen.recipe import Recipe
+from synthgen.recipe import FileSeed, Recipe
 
 PACE = frozenset({"concurrency", "max_concurrency"})
 
@@ -31,7 +31,14 @@ def lock(loaded: Loaded, models: Mapping[str, ModelIdentity]) -> dict[str, Any]:
         "sampling": {step.name: dict(step.sampling) for step in loaded.steps},
         "models": {name or "default": _model(identity) for name, identity in sorted(models.items())},
         "filters": [describe(link) for link in loaded.chain],
+        "licences": licences(loaded.recipe),
     }
+
+
+def licences(recipe: Recipe) -> list[str]:
+    """What the recipe says of its sources' licences, each once; empty where it says nothing."""
+    files = [seed for seed in recipe.seeds.values() if isinstance(seed, FileSeed)]
+    return sorted({seed.licence for seed in files if seed.licence})
 
 
 def locked_recipe(recipe: Recipe) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""The published form of a manifest, and of a proof that a ledger has a record, version 1."""
+"""The published forms, version 1: statements of records, lines of the ledger, manifests and proofs.
+
+provenance.schema.json has them as JSON schema. A manifest's `predicateType` names the version.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +15,8 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
+HalfDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+State = Literal["kept", "dropped", "failed"]
 
 
 class _Form(BaseModel):
@@ -101,3 +106,69 @@ class Proof(_Form):
     root: Sha256
     manifest: Envelope
     sha256: Sha256
+
+
+class Source(_Form):
+    """A row of a file that a seed was taken from; the file's digest is in recipe.lock.yaml, under `seeds`."""
+
+    seed: str = Field(description="The seed's name in the recipe.")
+    path: str = Field(description="The file, relative to the project.")
+    row: Count = Field(description="Its line, or its row, from 1.")
+    sha256: HalfDigest = Field(
+        description="The first half of the digest of its value as JSON with sorted keys."
+    )
+    licence: str | None = Field(None, description="As the recipe states it.")
+
+
+class Stated(_Form):
+    """What a filter measured, the bounds that it was judged by, and the verdict.
+
+    The filter's name leads to its code's digest, its parameters and its files in recipe.lock.yaml, under
+    `filters`. The detail explains the value: that of a duplicate names, as `of`, the record that stayed, to
+    which the value is the similarity.
+    """
+
+    value: float | None = Field(description="None where the filter abstains; the detail then says why.")
+    min: float | None = Field(None, description="The least that passes; no key where there is no such bound.")
+    max: float | None = Field(None, description="The most that passes; no key where there is no such bound.")
+    verdict: Literal["pass", "flag", "redact", "drop", "fail", "unmeasured"]
+    detail: dict[str, Any] | None = None
+
+
+class RecordStatement(_Form):
+    """What is stated of one record: a line of `provenance/SPLIT.jsonl`, and what its leaf commits to."""
+
+    id: HalfDigest
+    task: Count = Field(description="Its place in the order of the plan.")
+    branch: str
+    state: State = Field(description="What was decided.")
+    dropped_by: str | None = Field(description="The first filter in order whose bound it fails.")
+    content_sha256: Sha256 | None = Field(description="Of its contents: its fields and its row, as JSON.")
+    row_sha256: Sha256 | None = Field(description="Of its row as a line of JSON, without the line's end.")
+    sources: list[Source]
+    requests: list[Sha256] = Field(
+        description="Keys of its requests, in order: each the digest of model, rendered messages, sampling, "
+        "schema and seed as run.sqlite has them, under `requests`."
+    )
+    measurements: dict[str, Stated] = Field(description="By the filter's name, in the order of the recipe.")
+    synthetic: bool = Field(description="Whether a model wrote any of it.")
+    salt: HalfDigest = Field(description="Depends on all of its contents, and stands nowhere else.")
+
+
+class LedgerLine(_Form):
+    """One record's line in `provenance/ledger.jsonl`; its bytes, without the line's end, are a leaf."""
+
+    id: HalfDigest
+    state: State
+    statement: Sha256 = Field(description="Of the record's statement.")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of everything that is published, by name under `$defs`."""
+    from pydantic.json_schema import models_json_schema
+
+    models = (RecordStatement, LedgerLine, Statement, Envelope, Proof)
+    _, schema = models_json_schema(
+        [(model, "validation") for model in models], title="What synthgen states of a dataset, version 1"
+    )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

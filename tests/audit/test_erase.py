@@ -255,6 +255,27 @@ def test_somebody_who_reads_is_waited_for(finished: Path) -> None:
     assert holding(finished, SECRET) == []
 
 
+def test_every_other_command_goes_on(finished: Path, tmp_path: Path) -> None:
+    out = [ids_of(finished, f"state = '{state}'")[0] for state in ("kept", "dropped", "failed")]
+    erase(finished, out)
+    runner, place = CliRunner(), str(finished)
+    for id in out:
+        for arguments in (["audit", "show"], ["audit", "explain"], ["show"]):
+            done = runner.invoke(app, [*arguments, place, id])
+            assert done.exit_code == 0, done.output
+            assert "erased" in done.output or "explain" in arguments
+        assert runner.invoke(app, ["audit", "show", str(finished / "dataset"), id]).exit_code == 0
+        proof = str(tmp_path / "proof.json")
+        assert runner.invoke(app, ["audit", "show", place, id, "--proof", proof]).exit_code == 0
+        assert runner.invoke(app, ["audit", "verify", "--proof", proof]).exit_code == 0
+    for arguments in (["audit", "diff", place, place], ["status", place], ["stats", place], ["show", place]):
+        done = runner.invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+    for form in ("prov", "croissant", "csv"):
+        done = runner.invoke(app, ["audit", "export", place, form])
+        assert done.exit_code == 0, done.output
+
+
 def test_the_command(finished: Path) -> None:
     runner = CliRunner()
     out = with_secret(finished)

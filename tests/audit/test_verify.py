@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -360,6 +361,32 @@ def test_names_that_lead_out_and_links(finished: Path, tmp_path: Path) -> None:
     original.rename(tmp_path / "elsewhere.jsonl")
     original.symlink_to(tmp_path / "elsewhere.jsonl")
     assert "train.jsonl" in found(verify(linked))
+
+
+@pytest.mark.parametrize(
+    "name", ["train.jsonl", "provenance/ledger.jsonl", "data/test-00000-of-00001.parquet"]
+)
+def test_a_count_of_rows_that_is_wrong(finished: Path, tmp_path: Path, name: str) -> None:
+    place = copied(finished, tmp_path / "run")
+    path = place / "dataset" / "manifest.json"
+    envelope = json.loads(path.read_bytes())
+    said = json.loads(base64.b64decode(envelope["payload"]))
+    [item] = [item for item in said["subject"] if item["name"] == name]
+    item["annotations"]["rows"] += 1
+    envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
+    path.write_text(json.dumps(envelope))
+    [finding] = verify(place).findings.shown
+    assert (finding.file, finding.field) == (f"dataset/{name}", "rows")
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "data/test-00000-of-00001.parquet"])
+def test_a_pipe_in_the_place_of_a_file_is_not_read(finished: Path, tmp_path: Path, name: str) -> None:
+    place = copied(finished, tmp_path / "run")
+    (place / "dataset" / name).unlink()
+    os.mkfifo(place / "dataset" / name)
+    said = found(verify(place))
+    assert f"dataset/{name}: is missing" in said
+    assert "is no regular file" in said
 
 
 def test_nothing_to_judge(tmp_path: Path) -> None:

@@ -349,6 +349,25 @@ def test_filters_are_listed_and_shown(tmp_path: Path, command: Command) -> None:
     }
 
 
+def test_modules_beside_filters_are_not_listed(tmp_path: Path, command: Command) -> None:
+    other = "from synthgen import filter\n@filter(max=0)\ndef another(record):\n    return 0\n"
+    project(tmp_path, filters={"tools": "import re\nX = re.compile('x')\n", "misnamed": other})
+    ended = command("filters", "list", "--json")
+    assert not {"tools", "misnamed", "another"} & {item["name"] for item in ended.json}
+    assert "tools" not in ended.err
+    assert "defines no filter named 'misnamed' (it defines: another)" in ended.err
+
+
+def test_types_and_defaults_are_shown_as_they_are_written(command: Command) -> None:
+    assert "rubric: synthgen.measure.PromptFile = judge" in command("filters", "show", "judge").out
+    assert "schema: dict[str, typing.Any] | None = None" in command("filters", "show", "valid_json").out
+    assert "pattern: str (required)" in command("filters", "show", "regex").out
+    for item in command("filters", "list", "--json").json:
+        for parameter in item["parameters"].values():
+            assert "0x" not in parameter["type"]
+            assert "Path(" not in parameter.get("default", "")
+
+
 def test_a_broken_filter_does_not_hide_the_others(tmp_path: Path, command: Command) -> None:
     project(tmp_path, filters={"broken": "raise ValueError('no')\n"})
     ended = command("filters", "list", "--json")

@@ -20,7 +20,7 @@ import pytest
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed
 from synthgen.engines.leash import Leash, end, tree
 from synthgen.engines.openai import OpenAIEngine
-from tests.engines.vllm_fixtures import CACHE, CONTEXT, MARKS, model_folder
+from tests.engines.vllm_fixtures import CACHE, CAPITAL, CONTEXT, MARKS, model_folder
 
 __all__ = ["model_folder"]
 pytestmark = MARKS
@@ -103,9 +103,9 @@ def test_seeds(server: str) -> None:
 
 
 def test_an_answer_as_the_engine_in_process_gives_it(server: str) -> None:
-    (answer,) = answers(server, ask("What is the capital of France?", temperature=0))
+    (answer,) = answers(server, CAPITAL)
     assert "Paris" in answer.text
-    assert answer.input_tokens == 37
+    assert answer.input_tokens == 62
     assert answer.finish_reason == "stop"
 
 

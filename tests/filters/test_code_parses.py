@@ -111,9 +111,77 @@ def test_python_says_what_is_wrong() -> None:
             "line": 3,
         }
     ]
-    assert faults(block("py", "%matplotlib inline"))[0]["line"] == 2
     assert faults(block("py", "x = '\0'"))[0]["language"] == "python"
     assert faults(block("py", "x = '\ud800'"))[0]["language"] == "python"
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("cpp", 'std::cout << "Hello";'),
+        ("cpp", "#include <iostream>\nint f(int a) { return a; }\nstd::cout << f(1) << std::endl; // 1"),
+        ("cpp", "public:\n  A(int x) : x_(x) {}\n  int x() const override { return x_; }\n"),
+        ("c", "switch (x) { case 1: break; }\nreturn x;"),
+        ("csharp", "public string Name { get; set; }\npublic A(string name) { Name = name; }"),
+        ("java", "private final int x;\n\npublic A(int x) { this.x = x; }"),
+        ("javascript", "// adds\nasync add(x) { return this.x + x; }\nget y() { return 1; }"),
+        ("javascript", "constructor(x) { super(x); this.x = x; }"),
+        ("typescript", "private readonly x: number = 1;"),
+        ("typescript", "@Input() name: string;\nasync f(x: number): Promise<void> { }"),
+        ("tsx", "render(): JSX.Element { return <A />; }"),
+        ("typescript", "render(): JSX.Element { return <A />; }"),
+        ("php", "public function f() { return $this->x; }"),
+        ("go", 'fmt.Println("x")'),
+        ("bash", "npm install <package>\ngit clone <repository url> <folder>\nls <dir>/<file>"),
+        ("python", "%matplotlib inline\nimport x\n!pip install -q \\\n  y\nfiles = !ls *.py\nx?\n?y.z"),
+        ("python", "if x:\n    !pip install y\nz = %timeit -o f()"),
+        ("python", "%%time\nf()"),
+        ("pycon", ">>> %timeit f()\n>>> f()"),
+        ("python", "def f(x):\n    # Your code here\n\n\nf(1)"),
+        (
+            "python",
+            "class A:\n    def f(\n        self,\n    ) -> None:  # one\n        # two\n    def g(self): ...",
+        ),
+    ],
+)
+def test_parts_and_what_has_a_place_in_no_grammar(language: str, code: str) -> None:
+    assert measured(block(language, code)) == Measurement(1.0, {"blocks": 1})
+    assert measured(code, language=NAMES[language]) == Measurement(1.0, {"blocks": 1})
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("cpp", 'std::cout << "Hello"'),
+        ("cpp", "std::cout << 1; } void f() {"),
+        ("cpp", "}; struct A {"),
+        ("c", "x = 1; } {"),
+        ("java", "public A( { }"),
+        ("javascript", "add(x) { return x + ; }"),
+        ("javascript", "f() { } } class A {"),
+        ("javascript", "if (x) { y( } g() { }"),
+        ("javascript", "add(x) { }\nif (x) { }"),
+        ("typescript", "const = 3;"),
+        ("typescript", "private readonly x: = 1;"),
+        ("bash", "if <condition>; then"),
+        ("bash", 'echo "<package>'),
+        ("python", "x = (1 +\n%3\n"),
+        ("python", "!pip install x\nprint 'x'"),
+        ("python", "def f():\nx = 1"),
+        ("python", "def f():\n# not in it\nx = 1"),
+        ("python", "if x:\n    # nothing\ny = 1"),
+        ("python", "def f():"),
+        ("python", "x = 50 % of y"),
+    ],
+)
+def test_parts_that_do_not_parse(language: str, code: str) -> None:
+    assert measured(block(language, code)).value == 0
+
+
+def test_a_cell_in_another_language_is_not_judged() -> None:
+    assert measured(block("python", "%%bash\nls -l")).detail == {
+        "reason": "no code block can be judged: a cell in another language"
+    }
 
 
 def test_sessions() -> None:
@@ -185,6 +253,10 @@ def test_entities_in_entities_do_not_fill_the_memory() -> None:
         "not " * 40_000 + "x",
         "lambda:" * 20_000 + "1",
         "f(" * 190,
+        "!x\\\n" * 40_000 + "\n(",
+        "def f():\n" * 20_000,
+        "def f():\n" + " #\n" * 50_000 + "(",
+        "?" + "a" * 90_000 + " " * 90_000 + "(",
     ],
 )
 def test_deep_python_does_not_end_the_process(code: str) -> None:

@@ -372,8 +372,59 @@ def test_texts_of_nearly_the_same_length_have_runs_of_one_length_in_common() -> 
         assert lengths[count] == lengths_of(" ".join(WORDS[:count]))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is the capital of Peru?", "what is the capital of Peru"),
+        ("plants.", "plants"),
+        ("plants!", '"Plants"'),
+        ("She said: (yes), *really*...", "She said yes really"),
+        ("\u201cPlants\u201d are \u00abgreen\u00bb\u2026", "plants are green"),
+        ("\u00bfQu\u00e9 es esto?", "Qu\u00e9 es esto"),
+        ("\u4ec0\u4e48\uff1f", "\u4ec0\u4e48"),
+        ("a" + "?!" * 30 + " b", "a b"),
+        ("(" * 30 + "a b", "a b"),
+    ],
+)
+def test_punctuation_at_the_edges_of_words_makes_no_other_text(one: str, other: str) -> None:
+    assert resolved([one, other])[1] == Measurement(1.0, {"of": "r0"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("-5 + 3", "5 + 3"),
+        ("a + b", "a - b"),
+        ("C++", "C"),
+        ("50%", "50"),
+        ("$x", "x"),
+        ("f(x)", "f x"),
+        ("3.5", "35"),
+        ("a ; b", "a b"),
+        ("[ ]", "( )"),
+        ("...", "!!!"),
+        ("x.y", "xy"),
+    ],
+)
+def test_other_punctuation_does(one: str, other: str) -> None:
+    [_, found] = resolved([one, other])
+    assert found.value is not None
+    assert found.value < 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text("ab(['\"*.,!?-+ ", max_size=20), min_size=1, max_size=5))
+def test_words_are_hashed_without_the_punctuation_at_their_edges(texts: list[str]) -> None:
+    hashes, counts = word_hashes(texts)
+    bare, same = word_hashes([" ".join(units(text)) for text in texts])
+    assert hashes.tolist() == bare.tolist()
+    assert counts.tolist() == same.tolist() == [len(units(text)) for text in texts]
+    words = [word for text in texts for word in units(text)]
+    assert len(set(words)) == len(set(hashes.tolist()))
+
+
 def test_scripts_without_spaces_are_compared_sign_by_sign() -> None:
-    assert units("我用 Python写代码。") == ["我", "用", "python", "写", "代", "码", "。"]
+    assert units("我用 Python写代码。") == ["我", "用", "python", "写", "代", "码"]
     text = (
         "潮汐是由月球和太阳的引力引起的地球自转时大多数海岸每天有两次涨潮和两次退潮"
         "这种现象在海边的城市里非常容易看到也影响渔民的生活"
@@ -394,9 +445,8 @@ def test_what_of_picks_is_compared() -> None:
         {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
         for question, answer in [("What is a prime?", FOX), ("What is a noble gas?", FOX)]
     ]
-    measure = made()
     for of, expected in [("answer", 1.0), ("instruction", 0.5), ("both", BOTH)]:
-        measure = made()
+        measure = made(0.5)
         features = measure.features([Record(str(n), {}, row).pick(of) for n, row in enumerate(rows)])
         measure.keep("0", features[0])
         assert measure.resolve("1", features[1]).value == expected

@@ -56,6 +56,8 @@ TOKENS = [
     "npm_" + drawn(36),
     "pypi-AgE" + "IcHlwaS5vcmc" + drawn(80),
     drawn(9, "123456789") + ":AA" + drawn(33),
+    "bot" + drawn(9, "123456789") + ":AA" + drawn(33),
+    "ya29." + "a0Af" + drawn(160),
     "SG." + drawn(22) + "." + drawn(43),
     "SK" + drawn(32, "0123456789abcdef"),
     "dop_v1_" + drawn(64, "0123456789abcdef"),
@@ -76,6 +78,41 @@ def test_a_secret_key_without_a_form_is_known_by_its_name() -> None:
     secret = drawn(40)
     assert found(f"aws_secret_access_key = {secret}") == [("key", secret)]
     assert found(f"commit {secret}") == []
+
+
+@pytest.mark.parametrize(
+    ("before", "kind", "secret"),
+    [
+        ("DB_PASSWORD=", "password", drawn(16)),
+        ("  password: ", "password", drawn(12)),
+        ("AWS_SECRET_ACCESS_KEY=", "key", drawn(40)),
+        ('{"apiKey": "', "key", drawn(32, "0123456789abcdef")),
+        ("export SESSION_TOKEN='", "key", drawn(24)),
+        ("client_secret => ", "key", drawn(20) + "/+"),
+        ("const secret = `token`; API_KEY := ", "key", drawn(20)),
+    ],
+)
+def test_secrets_by_the_name_that_they_are_assigned_to(before: str, kind: str, secret: str) -> None:
+    for after in ("", "\nDEBUG=1", '"}', "'", ", and so on", " # mine"):
+        assert found(before + secret + after) == [(kind, secret)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DB_PASSWORD=changeme123, PASSWORD=hunter2, password = SuperSecret123!, password: P@ssw0rd2024",
+        "AWS_SECRET_ACCESS_KEY=" + "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "API_KEY=your-api-key-here, API_KEY=<API_KEY>, token=${GITHUB_TOKEN}, token: xxxxxxxxxxxx",
+        "password = request.form.get('p1w2d3'), token = tokens[i2x3], secret = os.environ['S3_K2']",
+        "pad_token='<pad>', eos_token=tokenizer.eos_token_id, max_new_tokens=4096, token: AbstractToken2",
+        "secret: 2024-01-15T10:30, token = 1234567890, token = 0x1f3a5b7c9d, api_key: Optional[str] = None",
+        "The secret: it was sent on 12-01-2024. One token = 4 characters. token=getUserByName2",
+        "token=getUserById2, token: fooBarV2_beta3, secret_key=a1b2c3d4e5f6, Password: Summer2024!",
+        "new_password=self.password2; access_key: keys.AccessKey3; apiKey: process.env.API_KEY",
+    ],
+)
+def test_what_is_assigned_to_such_a_name_and_is_no_secret(text: str) -> None:
+    assert found(text) == []
 
 
 @pytest.mark.parametrize(
@@ -109,7 +146,9 @@ def test_what_only_stands_for_a_key_is_none(text: str) -> None:
         ("+49 (0)30 1234567, +14155552671", [("phone", "+49 (0)30 1234567"), ("phone", "+14155552671")]),
         ("(650) 253-0000 415-555-2671", [("phone", "(650) 253-0000"), ("phone", "415-555-2671")]),
         ("Room 12 415-555-2671", [("phone", "415-555-2671")]),
-        ("1-800-273-8255", [("phone", "1-800-273-8255")]),
+        ("Call 4155552671 or text me at: 6502530000.", [("phone", "4155552671"), ("phone", "6502530000")]),
+        ("joan\u200b@cla\u00adrke.org\ufeff!", [("email", "joan\u200b@cla\u00adrke.org")]),
+        ("3782 874939 71003", [("card", "3782 874939 71003")]),
         ("Tel.: 030 12345678", [("phone", "030 12345678")]),
         ("电话:13800138000", [("phone", "13800138000")]),
         ("+1 650 253 0000 2024 was the year", [("phone", "+1 650 253 0000")]),
@@ -148,6 +187,9 @@ def test_personal_data(text: str, pieces: list[tuple[str, str]]) -> None:
         "4539 1488 0343 6468, DE75 5121 0800 1245 1261 98, 666-12-3456, 987-65-4321, 4539148803436467891234",
         "x[2000::3], a[2001:2002:3], std::dead::beef, 2001:0db8:85a3, fec0::/10, +35236450.6",
         "7 - 5 = 2; 100 + 200 + 300; (1 2 3) (4 5 6); 2^10 = 1024; 123 4567 8901 23; 10-20-30-40",
+        "1-800-273-8255, (888) 280-4331, call 877.234.5678, +1 800 273 8255, phone: 1-800-273-8255",
+        "noreply@github.com, no-reply@accounts.google.com, do-not-reply+x@mail.acme.io",
+        "I will call 12345 times, call 415 friends, recall 4155552671, call f(4155552671)",
         "The 1990-2000 years, pages 415-555, lines 650-253-0, 100% of 2,500,000.00",
     ],
 )
@@ -268,6 +310,7 @@ PIECES = [
         "0",
         "1",
     ],
+    *["token=", "PASSWORD: ", drawn(16), drawn(9), "\u200b", "call ", "=", "\u200d"],
     *["00 ", "\n", "\n\n", "a", "\ud800", "\0", "é", "secret_key=", drawn(40)],
 ]
 
@@ -314,6 +357,10 @@ def test_places_are_in_order_and_apart(text: str) -> None:
         "DE89 3704 ",
         "+1 ",
         " sk-proj-a",
+        "token=",
+        "PASSWORD: a1",
+        "call 1",
+        "\u200b",
     ],
 )
 def test_a_megabyte_of_the_worst_is_measured(piece: str) -> None:
