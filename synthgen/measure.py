@@ -200,28 +200,32 @@ def code_sha256(file: Path, seen: frozenset[Path] = frozenset()) -> str:
     return digest.hexdigest()
 
 
-_OURS = Path(__file__).resolve().parent
-
-
-def _of_a_library(file: Path) -> bool:
-    full = file.resolve()
-    if full.parent.name == "filters":
-        return False
-    return _OURS in full.parents or "site-packages" in full.parts or not full.is_file()
-
-
 class FilterFailed(Exception):
     """A filter's code raised on a record. Names the filter and the record; the cause is chained."""
 
     def __init__(self, name: str, record_id: str, cause: BaseException) -> None:
-        line = ""
-        last = cause.__traceback__
-        while last is not None:  # the last line that is the filter's own, not ours or a library's
-            file = Path(last.tb_frame.f_code.co_filename)
-            if not _of_a_library(file):
-                line = f" (line {last.tb_lineno} of {file.name})"
-            last = last.tb_next
-        super().__init__(f"filter {name} failed on record {record_id}: {type(cause).__name__}: {cause}{line}")
+        place = _place(cause)
+        super().__init__(
+            f"filter {name} failed on record {record_id}: {type(cause).__name__}: {cause}{place}"
+        )
+
+
+def _place(cause: BaseException) -> str:
+    """The last line of the filter's own file that led to it; nothing where none of its lines did.
+
+    Its file is the first that is entered from here: what that calls in turn may be a library's.
+    """
+    ours = Path(__file__).resolve().parent
+    own, line = None, 0
+    trace = cause.__traceback__
+    while trace is not None:
+        file = Path(trace.tb_frame.f_code.co_filename).resolve()
+        if own is None and (ours not in file.parents or file.parent == ours / "filters"):
+            own = file
+        if file == own:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" (line {line} of {own.name})" if own is not None and own.is_file() else ""
 
 
 @dataclass(frozen=True, slots=True)

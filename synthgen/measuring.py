@@ -170,10 +170,8 @@ class Stream:
     async def features(self, ids: Sequence[str], bodies: Sequence[bytes]) -> list[dict[str, bytes]]:
         """What filters of the run need of records that were judged before, by the filter's name."""
         stored = [self._memory.stored_measurements(hashlib.sha256(body).digest()) for body in bodies]
-        without = [name for name in self._numbers if name not in self._features]
-        known = [[*without, *self._known(each)] for each in stored]
-        for names in known:
-            names[:] = [name for name in names if name in self._stored]
+        of_records = [name for name in self._stored if name not in self._features]
+        known = [[*of_records, *self._features_of(each)] for each in stored]
         measured = await asyncio.to_thread(self._measurer.measure, ids, bodies, known)
         return [
             {**self._features_of(each), **features}

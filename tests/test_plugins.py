@@ -26,6 +26,12 @@ class starts:
     def measure(self, record):
         return record.text.startswith(self.start)
 
+@filter(min=1)
+def breaks(record):
+    """Raises, in a library of Python's own."""
+    import json
+    return json.loads(record.text)
+
 def plain(record):
     return 1
 '''
@@ -80,6 +86,17 @@ def test_a_package_gives_filters_by_name(tmp_path: Path) -> None:
     shown = synthgen(site, "filters", "show", "exclaims", cwd=root)
     assert "exclaims  (loudness, record)" in shown.stdout
     assert "begins" in synthgen(site, "filters", "list", cwd=root).stdout
+
+
+def test_an_error_names_the_packages_own_line(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    installed(site, "loudness", "breaks = loudness:breaks")
+    root = tmp_path / "project"
+    curating(root, "breaks")
+    done = synthgen(site, "run", "recipes/a.yaml", cwd=root)
+    assert done.returncode == 3
+    assert "JSONDecodeError" in done.stderr
+    assert "(line 21 of loudness.py)" in done.stderr
 
 
 def test_two_packages_of_one_name(tmp_path: Path) -> None:
