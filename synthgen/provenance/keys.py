@@ -28,29 +28,29 @@ def new_key(file: Path) -> str:
 
     Raises UsageError where there is one already, or the folder cannot be written.
     """
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-    from securesystemslib.signer import CryptoSigner
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+    from securesystemslib.signer import SSlibKey
 
     secret, public = file.with_suffix(".pem"), file.with_suffix(".pub")
     for path in (secret, public):
         if path.exists():
             raise UsageError(f"{path} is there already", hint="give the new key another name")
-    signer = CryptoSigner.generate_ed25519()
+    key = Ed25519PrivateKey.generate()
     try:
         secret.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as out:
-            out.write(signer.private_bytes)
-        public.write_bytes(_public_of(signer).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+            out.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     except OSError as error:
         raise UsageError(f"{secret} cannot be written: {error.strerror}") from None
-    return str(signer.public_key.keyid)
-
-
-def _public_of(signer: CryptoSigner) -> Any:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    return load_pem_private_key(signer.private_bytes, None).public_key()
+    return str(SSlibKey.from_crypto(key.public_key()).keyid)
 
 
 def signing_key(environ: Mapping[str, str]) -> CryptoSigner | None:
