@@ -25,6 +25,8 @@ import orjson
 from synthgen.engines.base import Completion
 from synthgen.errors import RunError, UsageError
 
+STATES = ("kept", "dropped", "failed")
+VERSIONS = "versions"  # the folder of a run that later versions are in
 SCHEMA_VERSION = 4
 COMMIT_EVERY = 0.25
 BACKLOG = 8000

@@ -31,7 +31,7 @@ from synthgen.errors import UsageError
 from synthgen.export.card import Published
 from synthgen.export.dataset import write_version
 from synthgen.generate import Branch
-from synthgen.journal import Journal, RecordEntry, open_journal
+from synthgen.journal import VERSIONS, Journal, RecordEntry, open_journal
 from synthgen.loading import LoadedCuration, load_curation
 from synthgen.project import Project
 from synthgen.provenance.keys import signing_key
@@ -44,7 +44,6 @@ from synthgen.supervisor import Patience
 from synthgen.workers import open_measurer
 from synthgen.yamlfile import read_yaml
 
-VERSIONS = "versions"
 TICK = 0.2
 NOTHING_ASKED = {"input_tokens": 0, "output_tokens": 0, "requests": 0}
 

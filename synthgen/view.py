@@ -23,7 +23,6 @@ from synthgen.provenance.statement import tree_of
 
 RECENT = 1000
 BATCH = 256
-STATES = ("kept", "dropped", "failed")
 OUTCOMES = {0: "asked again", 1: "given up", 2: "the answer could not be used"}
 ANSWER = ("text", "finish_reason", "input_tokens", "output_tokens", "source")
 

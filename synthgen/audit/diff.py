@@ -16,8 +16,9 @@ from typing import Any
 import orjson
 
 from synthgen.audit.history import exact
-from synthgen.audit.place import LEDGER, Place, entries, reading, splits
+from synthgen.audit.place import Place, entries, reading, splits
 from synthgen.journal import open_for_reading
+from synthgen.provenance.manifest import LEDGER
 
 SIDES = ("a", "b")
 PARTS = ("synthgen", "recipe", "seeds", "prompts", "sampling", "models", "filters")

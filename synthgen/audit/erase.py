@@ -22,7 +22,7 @@ from synthgen.driver import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import checked_leaf, write_version
 from synthgen.export.durable import recover
-from synthgen.journal import Journal, open_for_reading, open_journal
+from synthgen.journal import VERSIONS, Journal, open_for_reading, open_journal
 from synthgen.provenance.manifest import MANIFEST
 from synthgen.provenance.statement import ledger_entry, statement
 
@@ -125,7 +125,7 @@ def _folders(journal: Journal, directory: Path) -> list[tuple[Path, int]]:
     made = journal.finished_versions()
     last = max(version for version, command in made if command == "run")
     curated = [
-        (directory / "versions" / str(version), version) for version, command in made if command != "run"
+        (directory / VERSIONS / str(version), version) for version, command in made if command != "run"
     ]
     return [(directory, last), *(each for each in curated if (each[0] / MANIFEST).is_file())]
 

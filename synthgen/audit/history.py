@@ -11,8 +11,9 @@ import orjson
 
 from synthgen.audit.files import Manifest
 from synthgen.audit.lines import lines, parsed, rows_of_parquet
-from synthgen.audit.place import LEDGER, Place, entries, reading, splits
+from synthgen.audit.place import Place, entries, reading, splits
 from synthgen.errors import UsageError
+from synthgen.provenance.manifest import LEDGER
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import ledger_entry, statement
 

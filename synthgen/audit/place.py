@@ -12,11 +12,10 @@ from typing import Any
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.errors import RecipeError, UsageError
-from synthgen.journal import open_for_reading
-from synthgen.provenance.manifest import MANIFEST
+from synthgen.journal import VERSIONS, open_for_reading
+from synthgen.provenance.manifest import LEDGER, MANIFEST
 
 LOCK = "recipe.lock.yaml"
-LEDGER = "provenance/ledger.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def journal_of(directory: Path) -> tuple[Path | None, int | None]:
         return directory, None
     above = directory.resolve().parent
     if (
-        above.name == "versions"
+        above.name == VERSIONS
         and directory.resolve().name.isdecimal()
         and (above.parent / "run.sqlite").is_file()
     ):
@@ -91,7 +90,7 @@ def place_of(directory: Path, version: int | None = None) -> Place:
         if wanted not in [number for number, _, _ in made]:
             listed = ", ".join(str(number) for number, _, _ in made)
             raise UsageError(f"{run} has no version {wanted}", hint=f"there are: {listed}")
-        folder = (run if wanted == last else run / "versions" / str(wanted)) / "dataset"
+        folder = (run if wanted == last else run / VERSIONS / str(wanted)) / "dataset"
         there = folder if (folder / MANIFEST).is_file() else None
         finished = any(done for number, _, done in made if number == wanted)
         return Place(directory, run, wanted, there, finished)

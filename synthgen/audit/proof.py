@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from synthgen.audit.files import Manifest, stated_in
 from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import small_file
-from synthgen.audit.place import LEDGER, Place, entries, reading
+from synthgen.audit.place import Place, entries, reading
 from synthgen.errors import UsageError
+from synthgen.provenance.manifest import LEDGER
 from synthgen.provenance.merkle import includes, inclusion_proof, leaf_hash, root_of
 from synthgen.provenance.schema import Proof
 

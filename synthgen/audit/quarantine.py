@@ -20,13 +20,12 @@ from synthgen.digests import sha256
 from synthgen.driver import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import write_version
-from synthgen.journal import Journal, RecordEntry, open_journal
+from synthgen.journal import VERSIONS, Journal, RecordEntry, open_journal
 from synthgen.provenance.lock import lock_yaml
 from synthgen.provenance.merkle import Growing
 from synthgen.provenance.statement import leaf_of
 
 NAME = "quarantine"
-VERSIONS = "versions"
 AT_A_TIME = 5000
 
 

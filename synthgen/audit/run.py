@@ -16,7 +16,7 @@ from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.audit.place import journal_of
 from synthgen.errors import UsageError
-from synthgen.journal import RecordEntry, open_for_reading, stored_records
+from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_records
 from synthgen.provenance.manifest import MANIFEST
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import ledger_entry, row_bytes, statement
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 LEDGER = "dataset/provenance/ledger.jsonl"
 DROPPED = "dropped.jsonl"
 OF_THE_RUN = ("dataset", "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock")
-STATES = ("kept", "dropped", "failed")
 ADDED = ("dropped_by", "measurements")
 
 

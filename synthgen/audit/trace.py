@@ -13,10 +13,9 @@ from typing import Any
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.place import Place, reading
 from synthgen.errors import UsageError
-from synthgen.journal import RecordEntry, open_for_reading, stored_records
+from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_records
 
 KINDS = ("seed", "prompt", "model", "filter")
-STATES = ("kept", "dropped", "failed")
 FIRST_TRY = b'{"attempt":0,'  # how the body of a request begins that is not asked again
 _DIGEST = re.compile(r"^([0-9a-f]{32}|[0-9a-f]{64})$")
 

@@ -17,12 +17,11 @@ from typing import Any
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import MOST, CannotJudge, Finding, Findings
 from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet, small_file
-from synthgen.provenance.manifest import MANIFEST
+from synthgen.journal import STATES
+from synthgen.provenance.manifest import LEDGER, MANIFEST
 from synthgen.provenance.merkle import Growing, leaf_hash
 
-LEDGER = "provenance/ledger.jsonl"
 ERASED = "provenance/erased.json"
-STATES = ("kept", "dropped", "failed")
 
 
 @dataclass(slots=True)

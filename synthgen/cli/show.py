@@ -21,7 +21,8 @@ def show(
 ) -> None:
     """List the records of a run, or show one with its messages, measurements, requests and answers."""
     from synthgen.errors import UsageError
-    from synthgen.view import STATES, RunView
+    from synthgen.journal import STATES
+    from synthgen.view import RunView
     from synthgen.yamlfile import did_you_mean
 
     if state is not None and state not in STATES:

@@ -19,12 +19,11 @@ from synthgen.export.card import Bounded, Published, card
 from synthgen.export.durable import publish, remove, staging, told, write_bytes
 from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
 from synthgen.journal import Journal, RecordEntry
-from synthgen.provenance.manifest import MANIFEST, manifest
+from synthgen.provenance.manifest import LEDGER, MANIFEST, manifest
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import ledger_entry, row_bytes, statement
 
 ERRORS_SHOWN = 20
-LEDGER = "provenance/ledger.jsonl"
 ERASED = "provenance/erased.json"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
 
 MANIFEST = "manifest.json"
+LEDGER = "provenance/ledger.jsonl"
 
 
 def manifest(

@@ -30,8 +30,8 @@ def trace(
     """Show every record that descends from a seed row, a file, a prompt, a model or a filter."""
     from synthgen.audit.place import place_of
     from synthgen.audit.quarantine import quarantine as without
-    from synthgen.audit.trace import STATES
     from synthgen.audit.trace import trace as traced
+    from synthgen.journal import STATES
 
     with judging():
         found = traced(place_of(directory, version), source)

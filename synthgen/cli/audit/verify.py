@@ -65,7 +65,9 @@ def _show_findings(findings: Findings) -> None:
 
 
 def _show(verdict: Verdict) -> None:
-    states = ", ".join(f"{verdict.states[state]:,} {state}" for state in ("kept", "dropped", "failed"))
+    from synthgen.journal import STATES
+
+    states = ", ".join(f"{verdict.states[state]:,} {state}" for state in STATES)
     if verdict.erased:
         states += f", {len(verdict.erased):,} of them erased"
     out(f"ledger      {verdict.size:,} records: {states}; root {verdict.root}")
