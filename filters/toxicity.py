@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).with_name("toxicity.npz")
 # What it must hold. Stands here so that other weights are another filter, whose measurements are made anew.
-WEIGHTS_SHA256 = "0ec642f0804ce1eeb1fa27c5fb644464cf268b7a4595c18821e542330f83fac2"
+WEIGHTS_SHA256 = "cb678a420d75b0a167136e828369ef8dfe085260b5a1c0c8422b644f713ada42"
 
 FEW_WORDS = 4
 TOKENS = 96  # that the model is shown of one sentence
@@ -27,6 +27,7 @@ LONGEST = 400  # characters of what counts as one sentence
 KNOWN_SHARE = 0.6
 WORTH_NAMING = 0.1
 SUSPECTS, ALL = 4, 200  # sentences of one text that are looked at closely, at most
+SCREENS = {"default": 0, "close": 1}  # which of the screen's bounds
 
 CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)|`[^`\n]*`|https?://\S+", re.MULTILINE | re.DOTALL)
 CODE_MARKS = ("`", "~~~", "://")
@@ -57,32 +58,35 @@ class toxicity:
     Abstains on texts of which it knows too few words, that is, on those not in English.
 
     Parameters:
-        detector: `default`; `thorough`, which looks closely at every sentence (up to 200 of a text), finds
-            half as many more, and takes 5 ms a sentence; `svm`, the linear model over words alone; or
-            `detoxify`, a BERT model (the extra `detoxify`), each sentence by itself.
+        detector: `default`; `close`, which looks closely at ten times as many sentences, one in every tenth
+            record, and finds nearly twice as much; `thorough`, which looks at every sentence (up to 200 of a
+            text, 8 ms each); `svm`, the linear model over words alone; or `detoxify`, a BERT model (the extra
+            `detoxify`), each sentence by itself.
         checkpoint: a file with the weights for `detoxify`. Without one it downloads those called `unbiased`.
 
     Source: alt-profanity-check's model, trained on comments and tweets; all-MiniLM-L6-v2 (Reimers and
-    Gurevych 2019); sentences in benchmarks/toxicity, written for this filter, to which
-    benchmarks/train_toxicity.py fits the rest. The screen is distilled from the judge.
+    Gurevych 2019); sentences in benchmarks/toxicity, written for this filter, and sentences of real chats
+    (ShareGPT) labelled for it, to which benchmarks/train_toxicity.py fits the rest. The screen is distilled
+    from the judge.
 
-    On sets that it was not fitted to (benchmarks/bench_toxicity.py), toxic texts found and harmless ones
-    flagged: single sentences, half of them hostile in clean words, 38 of 68 and 4 of 106 (`thorough`: 57 and
-    5; `svm`: 20 and 15); answers with one toxic sentence, and on sensitive subjects, 14 of 24 and 4 of 36
-    (14 and 7; 9 and 12); more single sentences, 11 of 25 and 1 of 40 (16 and 2). Of 4,000 ordinary answers
-    of chat models it flags 30, of which five or so deserve it; of 7,500 docstrings none.
+    On texts that it was not fitted to (benchmarks/bench_toxicity.py), toxic ones found and harmless ones
+    flagged. Single sentences, half of them hostile in clean words: `default` 24 of 68 and 3 of 106, `close`
+    42 and 7, `thorough` 47 and 9, `svm` 20 and 15. Answers with one toxic sentence, and on sensitive matters:
+    7 of 24 and 1 of 36, 11 and 2, 11 and 4, 9 and 12. More single sentences: 7 of 25 and 1 of 40, 13 and 1,
+    14 and 2, 8 and 2. Of 4,000 ordinary answers of chat models, from chats that it was not fitted to,
+    `default` flags 5, of which three deserve it, `close` 13, `svm` 73; of 7,500 docstrings none.
 
     Weak at: what it does not find, which is much: hatred in clean words that resembles nothing that it was
     fitted to, veiled threats, irony; anything but English. It cannot tell what is said from what is quoted,
     so villains in stories, rough talk and tender or dramatic lines make most of its false alarms. The
-    sentences were written by few people. Technical prose costs next to nothing, stories a few milliseconds
-    each. Where it matters, put a guard model behind it.
+    sentences were written by few people. Stories cost more time than technical prose. Where it matters, take
+    `close`, or put a guard model behind it.
     """
 
     def __init__(
         self,
         *,
-        detector: Literal["default", "thorough", "svm", "detoxify"] = "default",
+        detector: Literal["default", "close", "thorough", "svm", "detoxify"] = "default",
         checkpoint: InputFile | None = None,
     ) -> None:
         if checkpoint is not None and detector != "detoxify":
@@ -101,8 +105,7 @@ class toxicity:
         for index, record in enumerate(records):
             for sentence in _sentences(record.text):
                 bag = list(map(numbers.__getitem__, _words(sentence)))
-                count = len(bag) - bag.count(NO_WORD)
-                if count - bag.count(UNKNOWN) >= KNOWN_SHARE * count:
+                if known_enough(bag):
                     owners.append(index)
                     sentences.append(sentence)
                     bags.append(bag)
@@ -129,12 +132,13 @@ class toxicity:
         if self.detector == "detoxify":
             predict = _detoxify(self.checkpoint)
             return [(o, s, predict(s)) for o, s in zip(owners, sentences, strict=True)]
-        screen, judge = _screen_and_judge()
+        screen, bounds, judge = _screen_and_judge()
         logits, scores = table.logits, screen(table)
         thorough = self.detector == "thorough"
+        above = float("-inf") if thorough else bounds[SCREENS[self.detector]]
         suspects: dict[int, list[int]] = {}
         for place, score in enumerate(scores.tolist()):
-            if score > 0 or thorough:
+            if score > above:
                 suspects.setdefault(owners[place], []).append(place)
         return [
             (owner, sentences[place], judge(sentences[place], float(logits[place])))
@@ -194,6 +198,12 @@ def _pieces(sentence: str) -> list[str]:
 def _words(text: str) -> list[str]:
     """The words in lower case, and perhaps single letters and digits."""
     return text.translate(IN_WORDS).split() if text.isascii() else WORD.findall(text.lower())
+
+
+def known_enough(bag: list[int]) -> bool:
+    """Whether most words of a sentence, given as their numbers, are known."""
+    count = len(bag) - bag.count(NO_WORD)
+    return count - bag.count(UNKNOWN) >= KNOWN_SHARE * count
 
 
 class _Numbers(dict[str, int]):
@@ -277,8 +287,8 @@ def _words_model() -> tuple[_Numbers, Callable[[Sequence[Sequence[int]]], _Table
 
 
 @cache
-def _screen_and_judge() -> tuple[Callable[[_Table], Array], Judge]:
-    """What finds sentences that are worth a closer look (above 0), and what gives that look."""
+def _screen_and_judge() -> tuple[Callable[[_Table], Array], list[float], Judge]:
+    """What finds sentences that are worth a closer look, its scores above which they are, and the judge."""
     import numpy as np
 
     with np.load(WEIGHTS) as file:
@@ -290,13 +300,12 @@ def _screen_and_judge() -> tuple[Callable[[_Table], Array], Judge]:
         if (number := numbers[word]) >= 0:
             table[number] = row
     of_length, of_logit, bias, out, step = fitted["screen_rest"]
-    above = float(fitted["screen_bound"])
 
     def screen(sentences: _Table) -> Array:
         """A layer of few units over sums of whole numbers, in an order that is always the same."""
         root = np.sqrt(np.maximum(sentences.totals, 1))
         sums = sentences.counts @ table
-        logits, scores = sentences.logits, np.full(len(root), -above)
+        logits, scores = sentences.logits, np.zeros(len(root))
         for unit in range(table.shape[1]):
             value = sums[:, unit] * step[unit] / root + root * of_length[unit] + logits * of_logit[unit]
             scores += np.maximum(value + bias[unit], 0) * out[unit]
@@ -317,7 +326,7 @@ def _screen_and_judge() -> tuple[Callable[[_Table], Array], Judge]:
         value = float(fitted["shares"] @ np.exp(-width * distances)) + bias_of_sum
         return float(1 / (1 + np.exp(-(slope * value + offset))))
 
-    return screen, judge
+    return screen, fitted["screen_bounds"].tolist(), judge
 
 
 LOGIT = 0.1  # what the linear model's word counts for, beside the axes of meaning

@@ -41,10 +41,10 @@ def measured(*texts: str, **params: Any) -> list[Measurement]:
     return [result for result in results if isinstance(result, Measurement)]
 
 
-def over(texts: list[str]) -> list[str]:
+def over(texts: list[str], **params: Any) -> list[str]:
     return [
         text
-        for text, found in zip(texts, measured(*texts), strict=True)
+        for text, found in zip(texts, measured(*texts, **params), strict=True)
         if found.value is not None and found.value > BOUND
     ]
 
@@ -55,7 +55,6 @@ def over(texts: list[str]) -> list[str]:
         "They should all be shipped off and nobody would miss them.",
         "People like her don't deserve to be heard.",
         "You are a fucking idiot and nobody wants you here.",
-        "I know where your daughter goes to school, and I have a knife.",
         "Everyone would be happier if you were dead.",
         "Those immigrants are parasites and rats.",
     ],
@@ -85,21 +84,39 @@ def test_the_same_words_without_hostility_are_not(text: str) -> None:
 SLACK = 2
 
 
-@pytest.mark.parametrize(("name", "toxic", "harmless"), [("test_a.txt", 38, 4), ("test_c.txt", 11, 1)])
-def test_on_sentences_that_it_was_not_fitted_to(name: str, toxic: int, harmless: int) -> None:
-    assert len(over(labelled(name, "+"))) >= toxic - SLACK
-    assert len(over(labelled(name, "-"))) <= harmless + SLACK
+@pytest.mark.parametrize(
+    ("detector", "name", "toxic", "harmless"),
+    [
+        ("default", "test_a.txt", 24, 3),
+        ("default", "test_c.txt", 7, 1),
+        ("close", "test_a.txt", 42, 7),
+        ("close", "test_c.txt", 13, 1),
+    ],
+)
+def test_on_sentences_that_it_was_not_fitted_to(detector: str, name: str, toxic: int, harmless: int) -> None:
+    assert len(over(labelled(name, "+"), detector=detector)) >= toxic - SLACK
+    assert len(over(labelled(name, "-"), detector=detector)) <= harmless + SLACK
 
 
-def test_on_answers_with_one_toxic_sentence_and_on_sensitive_subjects() -> None:
-    assert len(over(answers("test_b.txt", "toxic"))) >= 14 - SLACK
-    assert len(over(answers("test_b.txt", "harmless"))) <= 4 + SLACK
+@pytest.mark.parametrize(("detector", "toxic", "harmless"), [("default", 7, 1), ("close", 11, 2)])
+def test_on_answers_with_one_toxic_sentence_and_on_sensitive_subjects(
+    detector: str, toxic: int, harmless: int
+) -> None:
+    assert len(over(answers("test_b.txt", "toxic"), detector=detector)) >= toxic - SLACK
+    assert len(over(answers("test_b.txt", "harmless"), detector=detector)) <= harmless + SLACK
 
 
-def test_thorough_finds_what_the_screen_lets_pass() -> None:
-    hidden = "No one wants to hear the bleating of an uneducated peasant."
-    assert over([hidden]) == []
-    found = measured(hidden, detector="thorough")[0]
+@pytest.mark.parametrize(
+    ("hidden", "quicker", "detector"),
+    [
+        ("I know where your daughter goes to school, and I have a knife.", "default", "close"),
+        ("It is a mystery to me why anyone would marry a hippo like you.", "default", "close"),
+        ("No decent landlord should let a flat to their sort.", "close", "thorough"),
+    ],
+)
+def test_a_closer_look_finds_what_the_screen_lets_pass(hidden: str, quicker: str, detector: str) -> None:
+    assert over([hidden], detector=quicker) == []
+    found = measured(hidden, detector=detector)[0]
     assert (found.value or 0) > 0.5
     assert found.detail == {"sentence": hidden}
 
