@@ -63,7 +63,7 @@ WORD_AXES, TELLING, UNITS, DECAY = 128, 500, 64, 0.3
 LIKELIEST, AT_RANDOM, TAKEN_FOR_HARMLESS = 9000, 3000, 25000  # sentences of chats, for the screen
 # Of what the judge would say: one in a thousand sentences of chats is above the first, one in a hundred above
 # the second.
-SCREEN_BOUNDS = 0.44, 0.15
+SCREEN_BOUNDS = 0.5, 0.15
 
 
 def labelled(path: Path, variants: int = VARIANTS) -> list[tuple[int, str]]:

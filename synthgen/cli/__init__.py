@@ -16,6 +16,7 @@ from synthgen.cli import (
     keys,
     models,
     preview,
+    recipes,
     run,
     show,
     stats,
@@ -53,6 +54,7 @@ app.command("show")(show.show)
 app.command("stats")(stats.stats)
 app.add_typer(audit.app, name="audit")
 app.add_typer(filters.app, name="filters")
+app.add_typer(recipes.app, name="recipes")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 
