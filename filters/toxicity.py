@@ -58,8 +58,8 @@ class toxicity:
     Abstains on texts of which it knows too few words, that is, on those not in English.
 
     Parameters:
-        detector: `default`; `close`, which looks closely at ten times as many sentences, one in every tenth
-            record, and finds nearly twice as much; `thorough`, which looks at every sentence (up to 200 of a
+        detector: `default`; `close`, which looks closely at many more sentences, one in every tenth record,
+            and finds twice as much; `thorough`, which looks at every sentence (up to 200 of a
             text, 8 ms each); `svm`, the linear model over words alone; or `detoxify`, a BERT model (the extra
             `detoxify`), each sentence by itself.
         checkpoint: a file with the weights for `detoxify`. Without one it downloads those called `unbiased`.
@@ -70,11 +70,11 @@ class toxicity:
     from the judge.
 
     On texts that it was not fitted to (benchmarks/bench_toxicity.py), toxic ones found and harmless ones
-    flagged. Single sentences, half of them hostile in clean words: `default` 24 of 68 and 3 of 106, `close`
+    flagged. Single sentences, half of them hostile in clean words: `default` 19 of 68 and 1 of 106, `close`
     42 and 7, `thorough` 47 and 9, `svm` 20 and 15. Answers with one toxic sentence, and on sensitive matters:
-    7 of 24 and 1 of 36, 11 and 2, 11 and 4, 9 and 12. More single sentences: 7 of 25 and 1 of 40, 13 and 1,
+    5 of 24 and 1 of 36, 11 and 2, 11 and 4, 9 and 12. More single sentences: 6 of 25 and 0 of 40, 13 and 1,
     14 and 2, 8 and 2. Of 4,000 ordinary answers of chat models, from chats that it was not fitted to,
-    `default` flags 5, of which three deserve it, `close` 13, `svm` 73; of 7,500 docstrings none.
+    `default` flags 3, of which two deserve it, `close` 13, `svm` 73; of 7,500 docstrings none.
 
     Weak at: what it does not find, which is much: hatred in clean words that resembles nothing that it was
     fitted to, veiled threats, irony; anything but English. It cannot tell what is said from what is quoted,

@@ -87,8 +87,8 @@ SLACK = 2
 @pytest.mark.parametrize(
     ("detector", "name", "toxic", "harmless"),
     [
-        ("default", "test_a.txt", 24, 3),
-        ("default", "test_c.txt", 7, 1),
+        ("default", "test_a.txt", 19, 1),
+        ("default", "test_c.txt", 6, 0),
         ("close", "test_a.txt", 42, 7),
         ("close", "test_c.txt", 13, 1),
     ],
@@ -98,7 +98,7 @@ def test_on_sentences_that_it_was_not_fitted_to(detector: str, name: str, toxic:
     assert len(over(labelled(name, "-"), detector=detector)) <= harmless + SLACK
 
 
-@pytest.mark.parametrize(("detector", "toxic", "harmless"), [("default", 7, 1), ("close", 11, 2)])
+@pytest.mark.parametrize(("detector", "toxic", "harmless"), [("default", 5, 1), ("close", 11, 2)])
 def test_on_answers_with_one_toxic_sentence_and_on_sensitive_subjects(
     detector: str, toxic: int, harmless: int
 ) -> None:
