@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import orjson
-
+from synthgen.answers import Form, InvalidAnswer
 from synthgen.digests import RequestFrame, request_frame, request_key, sampling_seed
 from synthgen.engines.base import Completion, Engine, Message, Request, RequestFailed
 from synthgen.journal import Journal
@@ -17,8 +16,6 @@ from synthgen.recipe import ModelRef
 from synthgen.reuse import Others
 from synthgen.spending import Spent
 from synthgen.supervisor import Patience, Supervisor
-
-RE_ASKS = 2
 
 
 @dataclass(slots=True)
@@ -32,10 +29,6 @@ class Tally:
     retries: int = 0
 
 
-class InvalidAnswer(Exception):
-    """An answer that cannot be used: empty, or not valid under its schema."""
-
-
 @dataclass(frozen=True)
 class Manner:
     """How one kind of question is asked: of which model, sampled how, answered in which form."""
@@ -44,8 +37,16 @@ class Manner:
     engine: Supervisor
     model: ModelRef
     sampling: Mapping[str, Any]
-    schema: Mapping[str, Any] | None
-    check: Callable[[Any], None] | None
+    form: Form
+
+
+def numbered(bodies: Sequence[bytes], numbers: dict[bytes, int]) -> list[int]:
+    """Of each of these requests, how many equal ones come before it; `numbers` counts them."""
+    found = []
+    for body in bodies:
+        found.append(numbers.get(body, 0))
+        numbers[body] = found[-1] + 1
+    return found
 
 
 @dataclass(slots=True)
@@ -61,6 +62,10 @@ class Paper:
     requests: list[bytes] = field(default_factory=list)
     numbers: dict[bytes, int] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
+
+    def numbered(self, bodies: Sequence[bytes]) -> list[int]:
+        """Of each of these requests, how many equal ones come before it."""
+        return numbered(bodies, self.numbers)
 
 
 class Asker:
@@ -118,17 +123,17 @@ class Asker:
         """Ask nothing more; what is in flight goes on, and its answers are kept."""
         self.stopped = True
 
-    def manner(self, model: str, sampling: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Manner:
-        """How to ask the model of that name, with this sampling and this JSON schema."""
+    def manner(self, model: str, sampling: Mapping[str, Any], form: Form) -> Manner:
+        """How to ask the model of that name, with this sampling, for an answer of this form."""
         engine, ref = self._engines[model], self._models[model]
         frame = request_frame(
             engine.identity,
             sampling=sampling,
-            schema=schema,
+            schema=form.schema,
             seed=self._seed,
             template_args=ref.template_args,
         )
-        return Manner(frame, self._kept[id(engine)], ref, sampling, schema, checker(schema))
+        return Manner(frame, self._kept[id(engine)], ref, sampling, form)
 
     def knows(self, manner: Manner, messages: Sequence[Message], repeat: int) -> bool:
         """Whether the first of these requests is answered already."""
@@ -144,29 +149,32 @@ class Asker:
                 spent.add(completion, self._models[model].prices)
         return spent
 
-    async def answer(self, manner: Manner, messages: Sequence[Message], paper: Paper) -> Any:
-        """The answer: its text, or the parsed JSON where there is a schema. Asks again where it is neither.
+    async def answer(
+        self, manner: Manner, messages: Sequence[Message], paper: Paper, number: int | None = None
+    ) -> Any:
+        """The answer, read as its form says. Asks again where it cannot be.
 
+        `number` is how many equal requests of the branch come before it, where that is not the paper's count.
         Raises InvalidAnswer where no answer can be used, RequestFailed, Stopped or EngineUnreachable.
         """
-        plain = manner.frame.body(messages, repeat=paper.repeat)
-        number = paper.numbers.get(plain, 0)
-        paper.numbers[plain] = number + 1
-        for attempt in range(RE_ASKS + 1):
-            body = plain
-            if number or attempt:
-                body = manner.frame.body(messages, repeat=paper.repeat, number=number, attempt=attempt)
+        if number is None:
+            [number] = paper.numbered([manner.frame.body(messages, repeat=paper.repeat)])
+        asked, form = messages, manner.form
+        for attempt in range(form.retries + 1):
+            body = manner.frame.body(asked, repeat=paper.repeat, number=number, attempt=attempt)
             key = request_key(body)
             paper.requests.append(key)
-            completion = await self._complete(manner, paper.task, key, body, messages)
+            completion = await self._complete(manner, paper.task, key, body, asked)
             for spent in (paper.spent, *paper.totals):
                 spent.add(completion, manner.model.prices)
             try:
-                return usable(completion, manner.check)
+                return form.read(completion)
             except InvalidAnswer as invalid:
                 self._journal.answer_unusable(key, str(invalid))
-                if attempt == RE_ASKS:
-                    raise InvalidAnswer(f"{invalid}, asked {RE_ASKS + 1} times") from None
+                if attempt == form.retries:
+                    times = f"asked {attempt + 1} times" if attempt else "asked once"
+                    raise InvalidAnswer(f"{invalid}, {times}") from None
+                asked = form.again(messages, completion.text, invalid)
         raise AssertionError("unreachable")
 
     async def _complete(
@@ -203,7 +211,7 @@ class Asker:
     async def _ask(
         self, manner: Manner, task: int, key: bytes, body: bytes, messages: Sequence[Message]
     ) -> Completion:
-        request = Request(key.hex(), messages, manner.sampling, sampling_seed(key), manner.schema)
+        request = Request(key.hex(), messages, manner.sampling, sampling_seed(key), manner.form.schema)
         try:
             completion = await manner.engine.ask(
                 task,
@@ -227,34 +235,3 @@ class Asker:
 
     def _is_stopped(self) -> bool:
         return self.stopped
-
-
-def usable(completion: Completion, check: Callable[[Any], None] | None) -> Any:
-    """What an answer gives: its text, or the parsed JSON where there is a check. Raises InvalidAnswer."""
-    if not completion.text.strip():
-        raise InvalidAnswer("the answer is empty")
-    if check is None:
-        return completion.text.strip()
-    try:
-        value = orjson.loads(completion.text)
-    except orjson.JSONDecodeError:
-        cut = " (it was cut at max_tokens)" if completion.finish_reason == "length" else ""
-        raise InvalidAnswer(f"the answer is not JSON{cut}") from None
-    check(value)
-    return value
-
-
-def checker(schema: Mapping[str, Any] | None) -> Callable[[Any], None] | None:
-    """What raises InvalidAnswer for a value that is not valid under the schema; None where there is none."""
-    if schema is None:
-        return None
-    from jsonschema import Draft202012Validator, ValidationError
-
-    validator = Draft202012Validator(dict(schema))
-
-    def check(value: Any) -> None:
-        error: ValidationError | None = next(iter(validator.iter_errors(value)), None)
-        if error is not None:
-            raise InvalidAnswer(f"the answer is not valid under its schema: {error.message[:200]}")
-
-    return check

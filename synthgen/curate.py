@@ -77,13 +77,15 @@ class Curation:
         *,
         max_failures: int | None = None,
         questions: Questions | None = None,
+        attempts: int | None = None,
     ) -> None:
-        """Begin, or go on after what `counts` says."""
+        """Begin, or go on after what `counts` says. Ends at `attempts` branches, where that is given."""
         self.counts = counts or Counts(by_filter={link.name: _none(link) for link in chain})
         self._chain = chain
         self._journal = journal
         self._version = version
         self._target = target
+        self._attempts = attempts
         self._budget = budget
         self._max_failures = max_failures
         self._questions = questions
@@ -108,9 +110,14 @@ class Curation:
         return self.counts.spent.exhausts(self._budget)
 
     @property
+    def tried_out(self) -> bool:
+        """Whether as many branches were tried as a target may."""
+        return self._attempts is not None and self.counts.judged >= self._attempts
+
+    @property
     def ended(self) -> bool:
         """Whether the cut is here: nothing that follows belongs to the dataset."""
-        return self.reached or self.spent_out is not None
+        return self.reached or self.spent_out is not None or self.tried_out
 
     @property
     def fails_too_often(self) -> bool:
@@ -343,8 +350,9 @@ class Curation:
 
     def _enter(self, item: Item, found: Mapping[str, Measurement], error: str | None) -> Judged:
         branch = item.branch
-        self.counts.requests += len(branch.requests)
+        self.counts.requests += branch.new
         self.counts.spent.more(branch.spent)
+        self.counts.task, self.counts.branch, self.counts.rest = branch.task, branch.path, branch.rest
         state, dropped_by = "kept", None
         verdicts: dict[str, dict[str, Any]] = {}
         for link in self._chain:

@@ -270,7 +270,8 @@ class Driver:
         self._seconds_before = begun[1]["seconds"] if begun else 0.0
         before = counts.requests if counts else 0
         recipe, loaded = self._loaded.recipe, self._loaded
-        measurer = open_measurer(loaded.chain, loaded.project, loaded.planned)
+        expected = loaded.planned and loaded.planned * loaded.fan
+        measurer = open_measurer(loaded.chain, loaded.project, expected)
         asker = self._asker(journal)
         try:
             curation = Curation(
@@ -283,12 +284,20 @@ class Driver:
                 counts,
                 max_failures=self._max_failures,
                 questions=Questions(loaded.chain, asker),
+                attempts=loaded.attempts,
             )
             if counts is not None:
                 curation.recall_ledger()
                 journal.checkpoint(version, curation.tree.size, curation.tree.root())
+            place = curation.counts
+            partly = place.rest > 0
             generation = Generation(
-                loaded, asker, journal, start=curation.counts.judged, spent=curation.counts.spent
+                loaded,
+                asker,
+                journal,
+                start=place.task if partly else place.tasks,
+                after=place.branch if partly else None,
+                spent=place.spent,
             )
             journal.on_commit = lambda: (version, self._progress_of(curation))
             stopped = None
@@ -332,7 +341,7 @@ class Driver:
         summary = result.as_json()
         loaded = self._loaded
         models = {name: engine.identity.id for name, engine in self._engines.items()}
-        about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, models, self._signer)
+        about = Published(loaded.recipe, loaded.chain, models, self._signer)
         write_version(self._directory, about, journal, version, self._lock_yaml(cut), summary)
         journal.finish_version(version, summary)
         return True
@@ -340,7 +349,7 @@ class Driver:
     def _progress_of(self, curation: Curation) -> dict[str, Any]:
         return {
             **curation.counts.as_json(),
-            "planned": self._loaded.plan.limit,
+            "planned": self._planned(curation.counts),
             "target": self._loaded.recipe.target,
             "seconds": round(self._seconds_before + self._seconds, 3),
         }
@@ -401,8 +410,8 @@ class Driver:
 
     def _look_ahead(self, generation: Generation, curation: Curation) -> None:
         """Run no further ahead of a target than the yield so far says it needs."""
-        recipe, counts = self._loaded.recipe, curation.counts
-        shares = []
+        recipe, counts, fan = self._loaded.recipe, curation.counts, self._loaded.fan
+        shares = []  # in branches
         if recipe.target is not None:
             # As if the first few had been kept: what a few say is no reason to ask for many.
             yield_so_far = max((counts.kept + FIRST_FEW) / (counts.judged + FIRST_FEW), 0.02)
@@ -411,10 +420,20 @@ class Driver:
         if spent > 0:
             shares.append(counts.judged / spent - counts.judged)
         if shares:
-            generation.go_up_to(counts.judged + int(max(0, min(shares)) * 1.2) + 1)
+            of_a_task = (counts.judged + FIRST_FEW * fan) / (counts.tasks + FIRST_FEW)
+            generation.go_up_to(counts.tasks + int(max(0, min(shares)) / of_a_task * 1.2) + 1)
 
     def _all_judged(self, curation: Curation) -> bool:
-        return curation.ended or curation.counts.judged == self._loaded.plan.limit
+        return curation.ended or self._all_tasks(curation.counts)
+
+    def _planned(self, counts: Counts) -> int | None:
+        """How many branches there are as far as is known; None where nothing limits them."""
+        if (limit := self._loaded.plan.limit) is None:
+            return None
+        return min(counts.planned(limit), self._loaded.attempts or sys.maxsize)
+
+    def _all_tasks(self, counts: Counts) -> bool:
+        return counts.tasks == self._loaded.plan.limit and counts.rest == 0
 
     def _result(
         self,
@@ -427,9 +446,9 @@ class Driver:
         before: int,
     ) -> RunResult:
         counts, recipe = curation.counts, self._loaded.recipe
-        limit = self._loaded.plan.limit
         ended_by = self._ended_by(curation, cut)
-        planned = limit if limit is not None and ended_by is None else counts.judged
+        planned = self._planned(counts) if ended_by is None else None
+        planned = counts.judged if planned is None else planned
         if stopped == "interrupted":
             outcome = "interrupted"
         elif stopped == "failures":
@@ -465,7 +484,9 @@ class Driver:
             return str(cut["by"])
         if curation.spent_out is not None:
             return curation.spent_out
-        if curation.counts.judged == self._loaded.plan.limit:
+        if curation.tried_out:
+            return "attempts"
+        if self._all_tasks(curation.counts):
             return "tasks" if self._loaded.recipe.target is None else "attempts"
         return None
 
@@ -476,7 +497,7 @@ class Driver:
         self._on_progress(
             Progress(
                 stage=stage,
-                planned=self._loaded.planned,
+                planned=self._planned(counts) if self._loaded.recipe.target is None else None,
                 target=self._loaded.recipe.target,
                 kept=counts.kept,
                 dropped=counts.dropped,

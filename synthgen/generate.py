@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import prod
 from typing import Any
 
 import orjson
 
-from synthgen.asking import Asker, InvalidAnswer, Manner, Paper
+from synthgen.answers import InvalidAnswer
+from synthgen.asking import Asker, Manner, Paper
 from synthgen.conversation import NoConversation
 from synthgen.digests import record_id
 from synthgen.engines.base import RequestFailed
@@ -24,6 +26,7 @@ from synthgen.loading import Loaded, LoadedStep
 from synthgen.plan import Task
 from synthgen.prompt import PromptFailed
 from synthgen.spending import Spent
+from synthgen.steps import NoQuestions, path_of
 from synthgen.supervisor import Stopped
 
 WINDOW = 4
@@ -35,7 +38,8 @@ LEAST_AHEAD = 256  # tasks: one that waits its refusals out must not hold up the
 class Branch:
     """One finished branch: the contents of a record as JSON, or why there is none.
 
-    `was` is its state in the version that is curated anew.
+    `spent` and `new` (requests) are what it adds to the branches of its task before it; `rest` is how many
+    follow. `was` is its state in the version that is curated anew.
     """
 
     task: int
@@ -47,6 +51,8 @@ class Branch:
     sources: Sequence[Mapping[str, Any]]
     spent: Spent
     was: str | None = None
+    new: int = 0
+    rest: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,24 +63,53 @@ class _Asking:
     manner: Manner
 
 
+@dataclass
+class _Limb:
+    """A branch that is growing: what it has so far, and which way it went at each step that fanned out.
+
+    `shared` of its requests were a sibling's before.
+    """
+
+    values: dict[str, Any]
+    paper: Paper
+    turns: tuple[int, ...] = ()
+    shared: int = 0
+
+    def forked(self, turn: int, scope: Mapping[str, Any]) -> _Limb:
+        """One of several that go on from here; the first of them has spent what was spent so far."""
+        paper = replace(self.paper, requests=[*self.paper.requests], numbers={**self.paper.numbers})
+        shared = self.shared
+        if turn:
+            paper.spent, shared = Spent(), len(paper.requests)
+        return _Limb({**self.values, **scope}, paper, (*self.turns, turn), shared)
+
+
 class Generation:
     """All branches of a recipe, in task order. `stop()` ends it early, without losing an answer."""
 
     def __init__(
-        self, loaded: Loaded, asker: Asker, journal: Journal, *, start: int = 0, spent: Spent | None = None
+        self,
+        loaded: Loaded,
+        asker: Asker,
+        journal: Journal,
+        *,
+        start: int = 0,
+        after: str | None = None,
+        spent: Spent | None = None,
     ) -> None:
-        """Begin with task number `start`, after earlier ones that spent so much."""
+        """Begin with task number `start`, behind its branch `after` if given, when so much has been spent."""
         self._loaded = loaded
         self.asker = asker
         self._journal = journal
         self._start = start
+        self._after = after
         self._spent = replace(spent) if spent is not None else Spent()
         self._up_to: int | None = None
         self._moved = asyncio.Event()
         self._steps = [
-            _Asking(step, asker.manner(step.model, step.sampling, step.prompt.schema))
-            for step in loaded.steps
+            _Asking(step, asker.manner(step.model, step.sampling, step.form)) for step in loaded.steps
         ]
+        self._requests = prod(step.fan.n or 1 for step in loaded.steps)  # at a time, of one task
 
     def stop(self) -> None:
         """Ask nothing more; what is in flight goes on, and its answers are kept."""
@@ -91,8 +126,9 @@ class Generation:
         slots = self.asker.slots
         budget = self._loaded.recipe.budget
         if budget.output_tokens is not None or budget.money is not None:
-            return max(slots + slots // 8, FEW_AHEAD)  # what is begun is paid for
-        return max(slots * WINDOW, LEAST_AHEAD)
+            # What is begun is paid for.
+            return max((slots + slots // 8) // self._requests, FEW_AHEAD // self._requests, 1)
+        return max(slots * WINDOW // self._requests, LEAST_AHEAD // self._requests, 1)
 
     def anew(self, most: int) -> tuple[int, int]:
         """Of the first `most` tasks: how many have no stored answer to their first request, of how many."""
@@ -101,8 +137,11 @@ class Generation:
         for task in tasks:
             asking = self._steps[0]
             try:
-                messages = asking.step.prompt.render(task.values)
-            except PromptFailed:
+                scopes = asking.step.fan.scopes(task.values)
+                if not scopes:
+                    continue
+                messages = asking.step.prompt.render({**task.values, **scopes[0]})
+            except (PromptFailed, NoQuestions):
                 continue
             missing += not self.asker.knows(asking.manner, messages, task.repeat)
         return missing, len(tasks)
@@ -114,7 +153,7 @@ class Generation:
         """
         tasks = self._loaded.plan.tasks(self._start)
         budget = self._loaded.recipe.budget
-        running: deque[asyncio.Task[Branch]] = deque()
+        running: deque[asyncio.Task[list[Branch]]] = deque()
         exhausted, begun = False, self._start
         try:
             while True:
@@ -134,7 +173,7 @@ class Generation:
                     if task is None:
                         exhausted = True
                         break
-                    running.append(asyncio.create_task(self._branch(task)))
+                    running.append(asyncio.create_task(self._task(task)))
                     begun += 1
                 if not running:
                     if exhausted or self.asker.stopped:
@@ -142,36 +181,132 @@ class Generation:
                     await self._moved.wait()
                     continue
                 try:
-                    branch = await running[0]
+                    finished = await running[0]
                 except Stopped:
                     await asyncio.gather(*running, return_exceptions=True)
                     return
-                yield branch
+                for branch in finished:
+                    yield branch
                 running.popleft()
         finally:
             for unfinished in running:
                 unfinished.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _branch(self, task: Task) -> Branch:
-        values = dict(task.values)
-        paper = Paper(task.index, task.repeat, (self._spent,))
-        body, error = None, None
+    async def _task(self, task: Task) -> list[Branch]:
+        """All branches of a task, in order; of the one to go on with, those that were not judged before."""
+        after = self._after if task.index == self._start else None
+        totals = (self._spent,) if after is None else ()
+        grown = await self._grow(task, _Limb(dict(task.values), Paper(task.index, task.repeat, totals)), 0)
+        branches = [replace(branch, rest=len(grown) - place) for place, branch in enumerate(grown, 1)]
+        if after is None:
+            return branches
+        branches = [branch for branch in branches if branch.path > after]
+        for branch in branches:
+            self._spent.more(branch.spent)
+        return branches
+
+    async def _grow(self, task: Task, limb: _Limb, place: int) -> list[Branch]:
+        """Every branch that the steps from number `place` on make of this one, in order."""
+        for number, asking in enumerate(self._steps[place:], place + 1):
+            fan = asking.step.fan
+            try:
+                scopes = fan.scopes(limb.values)
+                if scopes is None:
+                    limb.values |= fan.skipped()
+                    continue
+                asked = self._asked(asking, limb, scopes)
+                if fan.branches:
+                    return await self._forked(task, limb, asking, asked, number)
+                limb.values[fan.name] = await self._answers(limb, asking, asked)
+            except (PromptFailed, RequestFailed, InvalidAnswer, NoQuestions) as failure:
+                return [self._failed(task, limb, asking, failure)]
+        return [self._finished(task, limb)]
+
+    def _asked(self, asking: _Asking, limb: _Limb, scopes: Sequence[Mapping[str, Any]]) -> list[_Asked]:
+        """The questions of a step, in order."""
+        prompt = asking.step.prompt
+        if asking.step.fan.foreach is None:
+            rendered = [prompt.render(limb.values)] * len(scopes)
+        else:
+            rendered = [prompt.render({**limb.values, **scope}) for scope in scopes]
+        bodies = [asking.manner.frame.body(messages, repeat=limb.paper.repeat) for messages in rendered]
+        return list(zip(scopes, rendered, limb.paper.numbered(bodies), strict=True))
+
+    async def _answers(self, limb: _Limb, asking: _Asking, asked: Sequence[_Asked]) -> Any:
+        """The answer to a step's one question, or the list of them. Raises what the first to fail raises."""
+        if not asking.step.fan.gathers:
+            [(_, messages, number)] = asked
+            return await self.asker.answer(asking.manner, messages, limb.paper, number)
+        papers = [Paper(limb.paper.task, limb.paper.repeat, limb.paper.totals) for _ in asked]
+        answers = await _all(
+            self.asker.answer(asking.manner, messages, paper, number)
+            for (_, messages, number), paper in zip(asked, papers, strict=True)
+        )
+        for paper in papers:
+            limb.paper.requests += paper.requests
+            limb.paper.spent.more(paper.spent)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return answers
+
+    async def _forked(
+        self, task: Task, limb: _Limb, asking: _Asking, asked: Sequence[_Asked], place: int
+    ) -> list[Branch]:
+        """The branches of a step that fans out, each grown to its end."""
+
+        async def one(turn: int, scope: Mapping[str, Any], messages: Any, number: int) -> list[Branch]:
+            own = limb.forked(turn, scope)
+            try:
+                answer = await self.asker.answer(asking.manner, messages, own.paper, number)
+            except (RequestFailed, InvalidAnswer) as failure:
+                return [self._failed(task, own, asking, failure)]
+            own.values[asking.step.name] = answer
+            return await self._grow(task, own, place)
+
+        grown = await _all(one(turn, *question) for turn, question in enumerate(asked))
+        return [branch for each in grown for branch in each]
+
+    def _finished(self, task: Task, limb: _Limb) -> Branch:
         try:
-            for asking in self._steps:
-                messages = asking.step.prompt.render(values)
-                try:
-                    values[asking.step.name] = await self.asker.answer(asking.manner, messages, paper)
-                except InvalidAnswer as failure:
-                    raise InvalidAnswer(f"step {asking.step.name}: {failure}") from None
-            row = self._loaded.shape.make(values)
+            row = self._loaded.shape.make(limb.values)
             # A copy: what orjson gives keeps the whole buffer that it was written in.
-            body = bytes(memoryview(orjson.dumps({"fields": values, "row": row})))
+            body = bytes(memoryview(orjson.dumps({"fields": limb.values, "row": row})))
         except PromptFailed as failure:
-            error = f"a template {failure}" if str(failure).startswith("cannot") else f"a template: {failure}"
-        except (NoConversation, RequestFailed, InvalidAnswer) as failure:
-            error = str(failure)
+            return self._branch(task, limb, None, _of_a_template(failure))
+        except NoConversation as failure:
+            return self._branch(task, limb, None, str(failure))
         except orjson.JSONEncodeError as failure:
-            error = f"the record cannot be stored: {failure}"
-        identity = record_id(self._loaded.recipe.name, task.digest, task.repeat, "0")
-        return Branch(task.index, "0", identity, body, error, paper.requests, task.sources, paper.spent)
+            return self._branch(task, limb, None, f"the record cannot be stored: {failure}")
+        return self._branch(task, limb, body, None)
+
+    def _failed(self, task: Task, limb: _Limb, asking: _Asking, failure: Exception) -> Branch:
+        if isinstance(failure, PromptFailed):
+            return self._branch(task, limb, None, _of_a_template(failure))
+        name = "" if isinstance(failure, RequestFailed) else f"step {asking.step.name}: "
+        return self._branch(task, limb, None, f"{name}{failure}")
+
+    def _branch(self, task: Task, limb: _Limb, body: bytes | None, error: str | None) -> Branch:
+        path, paper = path_of(limb.turns), limb.paper
+        identity = record_id(self._loaded.recipe.name, task.digest, task.repeat, path)
+        new = len(paper.requests) - limb.shared
+        return Branch(
+            task.index, path, identity, body, error, paper.requests, task.sources, paper.spent, new=new
+        )
+
+
+_Asked = tuple[Mapping[str, Any], list[dict[str, str]], int]  # what it sees besides, its messages, its number
+
+
+async def _all(asking: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """What each of them gives or raises; Stopped and the like only when all have ended, for whoever waits."""
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException) and not isinstance(each, RequestFailed | InvalidAnswer):
+            raise each
+    return found
+
+
+def _of_a_template(failure: PromptFailed) -> str:
+    return f"a template {failure}" if str(failure).startswith("cannot") else f"a template: {failure}"

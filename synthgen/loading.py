@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,15 +13,15 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from synthgen import recipe as language
+from synthgen.answers import Form, form_of, pattern_of
 from synthgen.chain import ChainFilter
-from synthgen.conversation import conversation
 from synthgen.digests import canonical
 from synthgen.errors import Problem, RecipeError, RunError, UsageError
 from synthgen.filter_files import check_params, filter_names, find_filter
 from synthgen.input_files import input_files
 from synthgen.plan import Plan
 from synthgen.project import OutsideProject, Project, find_recipe, project_of, runs_folder, shipped
-from synthgen.prompt import Prompt, PromptFailed, TextTemplate, make_prompt
+from synthgen.prompt import Expression, Prompt, PromptFailed, TextTemplate, make_prompt
 from synthgen.recipe import (
     ChoiceSeed,
     Engine,
@@ -33,7 +34,9 @@ from synthgen.recipe import (
     ValuesSeed,
 )
 from synthgen.record import PARTS
+from synthgen.row import Messages, RowShape, Text, row_shape
 from synthgen.seeds import Drawn, FileRows, Rows, drawn, list_rows
+from synthgen.steps import Fan, fan_of
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
 ATTEMPTS_PER_ROW = 10
@@ -43,40 +46,14 @@ Names = set[str] | None  # those that a template may use; None where nobody know
 
 @dataclass(frozen=True)
 class LoadedStep:
-    """A step with its prompt, its whole sampling and the name of its model."""
+    """A step with its prompt, its whole sampling, the name of its model, and how it is asked."""
 
     name: str
     prompt: Prompt
     sampling: Mapping[str, Any]
     model: str
-
-
-@dataclass(frozen=True)
-class RowShape:
-    """How a finished branch becomes a row of the dataset."""
-
-    source: str | None
-    messages: Sequence[tuple[str, TextTemplate]]
-    fields: Mapping[str, TextTemplate]
-
-    @property
-    def columns(self) -> list[str]:
-        """The row's fields beside its id, in order."""
-        conversation = ["messages"] if self.source is not None or self.messages else []
-        return [*conversation, *self.fields]
-
-    def make(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The row's fields. Raises PromptFailed or NoConversation."""
-        row: dict[str, Any] = {}
-        if self.source is not None:
-            row["messages"] = conversation(values[self.source])
-        elif self.messages:
-            row["messages"] = [
-                {"role": role, "content": template.render(values)} for role, template in self.messages
-            ]
-        for name, template in self.fields.items():
-            row[name] = template.render(values)
-        return row
+    form: Form
+    fan: Fan
 
 
 @dataclass(frozen=True)
@@ -111,6 +88,17 @@ class Loaded:
         """How many tasks there are; None where a target decides."""
         return self.plan.limit if self.recipe.target is None else None
 
+    @property
+    def attempts(self) -> int | None:
+        """How many branches may be tried for the target; None where there is none."""
+        target = self.recipe.target
+        return None if target is None else self.recipe.budget.attempts or ATTEMPTS_PER_ROW * target
+
+    @property
+    def fan(self) -> int:
+        """How many branches of a task are foreseen: those that `n:` makes."""
+        return prod(step.fan.n or 1 for step in self.steps if step.fan.branches)
+
 
 @dataclass(frozen=True)
 class LoadedCuration:
@@ -120,7 +108,6 @@ class LoadedCuration:
     project: Project
     chain: Sequence[ChainFilter]
     models: Mapping[str, ModelRef]
-    columns: Sequence[str]
     notices: Sequence[str]
 
     @property
@@ -148,7 +135,7 @@ def load_curation(
     except (ValidationError, TypeError, KeyError) as error:
         raise RecipeError([Problem(f"is not what synthgen wrote: {error}", locked.path)]) from None
     loader = _Loader(recipe, locked, project, ("recipe",))
-    chain, shape = loader.chain(), loader.shape()
+    chain, _ = loader.chain(), loader.shape()
     models = loader.models(engine, model, base_url)
     if loader.problems:
         raise RecipeError(loader.problems)
@@ -158,19 +145,21 @@ def load_curation(
         for link in chain
         if link.definition.code_sha256() != before.get(link.name)
     ]
-    return LoadedCuration(recipe, project, chain, models, shape.columns, [*loader.notices, *notices])
+    return LoadedCuration(recipe, project, chain, models, [*loader.notices, *notices])
 
 
 @dataclass(frozen=True)
 class Recorded:
     """What a finished run's recipe says of generation: for audits, which load no filter.
 
-    Of each step's name, `prompts` has its prompt as it is now, or why it cannot be read.
+    Of each step's name, `prompts` has its prompt as it is now, or why it cannot be read; `fans` how it is
+    asked.
     """
 
     recipe: Recipe
     shape: RowShape
     prompts: Mapping[str, Prompt | str]
+    fans: Sequence[Fan]
 
 
 def load_recorded(locked: YamlFile, project: Project) -> Recorded:
@@ -184,15 +173,16 @@ def load_recorded(locked: YamlFile, project: Project) -> Recorded:
     for place, (name, step) in enumerate(recipe.named_steps()):
         loader = _Loader(recipe, locked, project, ("recipe",))
         loc = ("recipe", "steps", place, name, "prompt")
-        prompt = loader._prompt(loc, step.prompt, known)
+        item = {step.item} if step.foreach is not None else set()
+        prompt = loader._prompt(loc, step.prompt, known | item)
         wrong = loader.problems[0].message if loader.problems else None
         prompts[name] = prompt if prompt is not None and wrong is None else wrong or "cannot be read"
-        known.add(name)
+        known |= {*fan_of(name, step).names}
     loader = _Loader(recipe, locked, project, ("recipe",))
-    shape = loader.shape()
+    fans, shape = loader.fans(), loader.shape()
     if loader.problems:
         raise RecipeError(loader.problems)
-    return Recorded(recipe, shape, prompts)
+    return Recorded(recipe, shape, prompts, fans)
 
 
 def _changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
@@ -279,6 +269,8 @@ _PARTS_BY_KEY: Mapping[str, type[BaseModel]] = {
     "a choice": language.ChoiceSeed,
     "a list": language.ValuesSeed,
     "inline": PromptBody,
+    "extract": language.Extract,
+    "a value": language.ValueField,
 }
 
 
@@ -317,8 +309,8 @@ def _problems(file: YamlFile, error: ValidationError, whole: type[BaseModel]) ->
             message = f"{_shown(loc)}: {message[0].lower()}{message[1:]}, not {_short(item['input'])}"
             if item["type"] == "literal_error":
                 hint = _nearest(str(item["input"]), re.findall(r"'(.*?)'", item["ctx"]["expected"]))
-            elif loc[:1] == ("record",) and len(loc) == 2:
-                hint = _nearest(str(loc[1]), ["messages", "from"])
+        if hint is None and loc[:1] == ("record",) and len(loc) > 1:
+            hint = _nearest(str(loc[1]), [*(name for name in language.MESSAGES if name != loc[1]), "from"])
         found.append(file.problem(loc, message, hint))
     return found
 
@@ -329,7 +321,7 @@ def _nearest(name: str, known: Sequence[str]) -> str | None:
 
 
 def _shown(loc: Sequence[str | int]) -> str:
-    tags = {"a file", "a choice", "a list", "mapping", "name", "inline", "[key]"}
+    tags = {"a file", "a choice", "a list", "mapping", "name", "inline", "[key]", "a text", "a value"}
     parts = [str(part) for place, part in enumerate(loc) if not (place and part in tags)]
     return "`" + ".".join(parts) + "`" if parts else "the file"
 
@@ -354,6 +346,7 @@ class _Loader:
         self.notices: list[str] = []
         self.files: dict[str, FileRows] = {}
         self.overridden = False
+        self.used: set[str] = set()  # names of fields that something looks at
 
     def load(self, engine: str | None, model: str | None, base_url: str | None) -> Loaded:
         self.overridden = bool(engine or model or base_url)
@@ -364,6 +357,7 @@ class _Loader:
         chain = self.chain()
         if self.problems:
             raise RecipeError(self.problems)
+        self._note_unused()
         plan = Plan(self.recipe.seed, rows, choices, self._limit(rows))
         return Loaded(
             self.recipe,
@@ -378,6 +372,14 @@ class _Loader:
             tuple(self.notices),
             base_url,
         )
+
+    def _note_unused(self) -> None:
+        """Filters may look at any field; what nothing else looks at is worth a word."""
+        steps = [name for name, _ in self.recipe.named_steps()]
+        for name in self.recipe.fields if steps else ():
+            if name not in self.used:
+                what = "step" if name in steps else "seed" if name in self.recipe.seeds else "item"
+                self.notices.append(f"{what} {name}: no prompt and no part of the record uses it")
 
     def _wrong(self, loc: Sequence[str | int], message: str, hint: str | None = None) -> None:
         self.problems.append(self.file.problem((*self.within, *loc), message, hint))
@@ -477,6 +479,7 @@ class _Loader:
     def _steps(self, models: Mapping[str, ModelRef]) -> list[LoadedStep]:
         steps = []
         known = set(self.recipe.seeds)
+        fans = self.fans()
         for place, (name, step) in enumerate(self.recipe.named_steps()):
             loc = ("steps", place, name)
             if step.model is not None and step.model not in models:
@@ -487,19 +490,51 @@ class _Loader:
                 )
             elif step.model is None and "" not in models and models:
                 self._wrong(loc, "the recipe has no `model:`, so this step must name one of `models:`")
-            prompt = self._prompt((*loc, "prompt"), step.prompt, known)
+            item = {step.item} if step.foreach is not None else set()
+            prompt = self._prompt((*loc, "prompt"), step.prompt, known | item)
+            self._check_form(loc, step, prompt)
             if prompt is not None:
                 sampling = step.sampling.over(self.recipe.sampling).settings()
                 own = (*loc, "sampling") if step.sampling.model_fields_set else ("sampling",)
                 self._check_canonical(self.file, own, sampling)
-                steps.append(LoadedStep(name, prompt, sampling, step.model or ""))
-            known.add(name)
+                form = form_of(step, prompt.schema)
+                steps.append(LoadedStep(name, prompt, sampling, step.model or "", form, fans[place]))
+                if (step.n or 1) > 1 and sampling.get("temperature") == 0:
+                    self.notices.append(f"step {name}: at temperature 0 its {step.n} answers will be alike")
+            known |= {*fans[place].names}
         if self.overridden and steps and all(step.model for step in steps):
             self._wrong(
                 ("steps",),
                 "every step names one of `models:`, so --engine, --model and --base-url do nothing",
             )
         return steps
+
+    def fans(self) -> list[Fan]:
+        """How each step fans out."""
+        known, fans = set(self.recipe.seeds), []
+        for place, (name, step) in enumerate(self.recipe.named_steps()):
+            fan = fan_of(name, step)
+            for key, expression in (("when", fan.when), ("foreach", fan.foreach)):
+                if expression is not None:
+                    where: tuple[str | int, ...] = (*self.within, "steps", place, name, key)
+                    self._check_expression(self.file, where, expression, known)
+            known |= {*fan.names}
+            fans.append(fan)
+        return fans
+
+    def _check_form(self, loc: tuple[str | int, ...], step: language.Step, prompt: Prompt | None) -> None:
+        self._check_output(self.file, (*loc, "output"), step.output)
+        if step.extract is None:
+            return
+        if prompt is not None and prompt.schema is not None:
+            self._wrong(
+                (*loc, "extract"), "the prompt has an `output:` schema, so there is nothing to take out"
+            )
+        try:
+            if step.extract.regex is not None:
+                pattern_of(step.extract.regex)
+        except ValueError as error:
+            self._wrong((*loc, "extract", "regex"), f"not a regular expression of RE2: {error}")
 
     def _prompt(self, loc: tuple[str | int, ...], given: str | PromptBody, known: Names) -> Prompt | None:
         if isinstance(given, PromptBody):
@@ -542,12 +577,28 @@ class _Loader:
             where = (*loc, role) if body.messages is None else (*loc, "messages", place, role)
             self._check_template(file, where, template, known)
 
-    def _check_template(
-        self, file: YamlFile, loc: Sequence[str | int], template: TextTemplate, known: Names
+    def _check_expression(
+        self, file: YamlFile, loc: Sequence[str | int], expression: Expression, known: Names
     ) -> None:
+        try:
+            template = expression.template
+        except PromptFailed as error:
+            self.problems.append(file.problem(loc, f"{_shown(loc)}: {error}"))
+            return
+        self._check_template(file, loc, template, known, expression.source)
+
+    def _check_template(
+        self,
+        file: YamlFile,
+        loc: Sequence[str | int],
+        template: TextTemplate,
+        known: Names,
+        source: str | None = None,
+    ) -> None:
+        """`source` is what the file has of it."""
         line, column = file.position(loc)
         lines = file.text.splitlines()
-        first = template.source.splitlines()[0] if template.source else ""
+        first = next(iter((template.source if source is None else source).splitlines()), "")
         offset = 0 if line <= len(lines) and first and first in lines[line - 1] else 1
         try:
             names = template.names()
@@ -555,6 +606,7 @@ class _Loader:
             at = line + offset + error.line - 1 if error.line else line
             self.problems.append(Problem(str(error), file.path, at, column))
             return
+        self.used |= names
         forbidden = template.forbidden()
         if forbidden is not None:
             at = line + offset + forbidden[1] - 1
@@ -565,9 +617,11 @@ class _Loader:
         for name in sorted(names - known):
             at = line + offset + template.line_of(name) - 1
             hint = did_you_mean(name, known)
-            self.problems.append(
-                Problem(f"the template uses {name!r}, which is not defined here", file.path, at, column, hint)
-            )
+            why = "which is not defined here"
+            if name in self.recipe.fields:
+                why = "which is not defined yet"
+                hint = f"a step sees what comes before it: {', '.join(sorted(known)) or 'nothing'}"
+            self.problems.append(Problem(f"the template uses {name!r}, {why}", file.path, at, column, hint))
 
     def _check_output(
         self, file: YamlFile, loc: Sequence[str | int], schema: Mapping[str, Any] | None
@@ -595,33 +649,28 @@ class _Loader:
     def shape(self) -> RowShape:
         """How a record becomes a row."""
         record = self.recipe.record
-        known = {*self.recipe.seeds, *(name for name, _ in self.recipe.named_steps())}
-        if record.from_ is not None and record.from_ not in known:
-            self._wrong(
-                ("record", "from"), f"there is no field {record.from_!r}", did_you_mean(record.from_, known)
-            )
-        messages = []
-        for place, message in enumerate(record.messages or []):
-            role, source = next(iter(message.items()))
-            template = TextTemplate(source)
-            self._check_template(
-                self.file, (*self.within, "record", "messages", place, role), template, known
-            )
-            messages.append((role, template))
-        fields = {}
-        for name, source in record.fields.items():
-            fields[name] = TextTemplate(source)
-            self._check_template(self.file, (*self.within, "record", name), fields[name], known)
-        return RowShape(record.from_, messages, fields)
+        known = {*self.recipe.fields}
+        if record.from_ is not None:
+            self.used.add(record.from_)
+            if record.from_ not in known:
+                hint = did_you_mean(record.from_, known)
+                self._wrong(("record", "from"), f"there is no field {record.from_!r}", hint)
+        shape = row_shape(record)
+        for name, column in shape.made.items():
+            loc = (*self.within, "record", name)
+            if isinstance(column, Messages):
+                for place, (role, template) in enumerate(column.turns):
+                    self._check_template(self.file, (*loc, place, role), template, known)
+            elif isinstance(column, Text):
+                self._check_template(self.file, loc, column.template, known)
+            else:
+                self._check_expression(self.file, (*loc, "value"), column.expression, known)
+        return shape
 
     def chain(self) -> list[ChainFilter]:
         """The filters, in order."""
         chain = []
-        fields = {
-            *self.recipe.seeds,
-            *(name for name, _ in self.recipe.named_steps()),
-            *self.recipe.record.fields,
-        }
+        fields = {*self.recipe.fields, *self.recipe.record.fields}
         for place, (name, use) in enumerate(self.recipe.filter_uses()):
             loc = ("filters", place, name)
             wanted = use.filter or name
@@ -664,12 +713,14 @@ class _Loader:
 
     def _check_fields(self, loc: Sequence[str | int], link: ChainFilter, fields: set[str]) -> None:
         """What a filter looks at is there."""
+        self.used.add(link.of)
         if link.of not in PARTS and link.of not in fields:
             hint = did_you_mean(link.of, {*fields, *PARTS})
             self._wrong((*loc, "of"), f"there is no field {link.of!r} to measure", hint)
         for key in link.definition.field_parameters:
             value = link.params.get(key)
             for name in value if isinstance(value, list) else [value]:
+                self.used |= {str(name), str(name).split(".")[0]}
                 known = name in PARTS or name in fields or str(name).split(".")[0] in fields
                 if isinstance(name, str) and not known:
                     hint = did_you_mean(name, {*fields, *PARTS})

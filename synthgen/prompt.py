@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template, TemplateSyntaxError, UndefinedError, meta, nodes
+import orjson
+from jinja2 import Template, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
+from jinja2.environment import TemplateExpression
 from jinja2.exceptions import SecurityError, TemplateError
 
-from synthgen.sandbox import MAX_TEXT, budget, make_environment
+from synthgen.sandbox import MAX_TEXT, budget, make_environment, weighed
 
 
 class PromptFailed(Exception):
@@ -101,7 +104,7 @@ class TextTemplate:
         """The text. Raises PromptFailed, saying why, where it cannot be rendered."""
         if (quickly := self._quickly(values)) is not None:
             return quickly
-        try:
+        with _failures():
             pieces: list[str] = []
             size = 0
             with budget():
@@ -110,15 +113,57 @@ class TextTemplate:
                     size += len(piece)
                     if size > MAX_TEXT:
                         raise PromptFailed(f"renders more than {MAX_TEXT:,} characters")
-        except UndefinedError as error:
-            raise PromptFailed(str(error)) from None
-        except SecurityError as error:
-            raise PromptFailed(f"the template may not do this: {error}") from None
-        except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
-            raise PromptFailed(f"cannot be rendered: {error}") from None
-        except (RecursionError, MemoryError, OverflowError) as error:
-            raise PromptFailed(f"cannot be rendered: {type(error).__name__}") from None
         return "".join(pieces).strip()
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Raises PromptFailed, saying why, for whatever goes wrong while a template is at work."""
+    try:
+        yield
+    except UndefinedError as error:
+        raise PromptFailed(str(error)) from None
+    except SecurityError as error:
+        raise PromptFailed(f"the template may not do this: {error}") from None
+    except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise PromptFailed(f"cannot be rendered: {error}") from None
+    except (RecursionError, MemoryError, OverflowError) as error:
+        raise PromptFailed(f"cannot be rendered: {type(error).__name__}") from None
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One compiled Jinja expression: what would stand between `{{` and `}}`, as a value and not as text."""
+
+    source: str
+
+    @cached_property
+    def _compiled(self) -> TemplateExpression:
+        try:
+            return _ENVIRONMENT.compile_expression(self.source, undefined_to_none=False)
+        except TemplateSyntaxError as error:
+            raise PromptFailed(f"not a valid expression: {error.message}", error.lineno) from None
+        except (TemplateError, RecursionError, SyntaxError, MemoryError) as error:
+            raise PromptFailed(f"not a valid expression: {error or type(error).__name__}") from None
+
+    @cached_property
+    def template(self) -> TextTemplate:
+        """The same as a template, to be looked through. Raises PromptFailed if it is no expression."""
+        _ = self._compiled
+        return TextTemplate("{{ (" + self.source + ") }}")
+
+    def value(self, values: Mapping[str, Any]) -> Any:
+        """What it comes to, as JSON has it. Raises PromptFailed, saying why, where it comes to nothing."""
+        with _failures(), budget():
+            found: Any = self._compiled(dict(values))
+            if isinstance(found, Undefined):
+                str(found)  # says what is not there
+            if hasattr(found, "__next__"):
+                found = list(found)
+            if callable(found):
+                name = getattr(found, "__name__", "it")
+                raise SecurityError(f"{name!r} is a method; a field of that name is reached by ['{name}']")
+            return orjson.loads(orjson.dumps(weighed(found)))
 
 
 @dataclass(frozen=True)

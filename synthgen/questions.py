@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from synthgen.asking import Asker, InvalidAnswer, Manner, Paper
+from synthgen.answers import Form, InvalidAnswer
+from synthgen.asking import Asker, Manner, Paper
 from synthgen.chain import ChainFilter
 from synthgen.engines.base import RequestFailed
 from synthgen.measure import EngineMeasure, FilterFailed, Measurement, Question
@@ -71,5 +72,5 @@ class Questions:
         sampling = {**SAMPLING, **question.sampling}
         known = orjson.dumps([link.model, sampling, question.output], option=orjson.OPT_SORT_KEYS)
         if known not in self._manners:
-            self._manners[known] = self._asker.manner(link.model, sampling, question.output)
+            self._manners[known] = self._asker.manner(link.model, sampling, Form(question.output))
         return self._manners[known]

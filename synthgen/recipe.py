@@ -19,6 +19,10 @@ from pydantic import (
 
 NAME = re.compile(r"^[A-Za-z0-9._-]{1,80}$")
 RESERVED = ("id", "dropped_by", "measurements")
+MESSAGES = ("messages", "prompt", "completion", "chosen", "rejected")  # columns that may be lists of them
+RE_ASKS = 2
+MOST = 1000  # branches or questions that one step makes of one branch
+MOST_OF_A_TASK = 10_000  # branches that `n:` makes of one task
 Name = Annotated[str, StringConstraints(pattern=NAME.pattern)]
 Engine = Literal["vllm", "openai", "llamacpp"]
 Role = Literal["system", "user", "assistant"]
@@ -178,25 +182,114 @@ class PromptBody(Part):
         return [*turns, ("user", self.user)]
 
 
-def _one_key_each(value: Any, what: str) -> None:
+def _one_key_each(value: Any, what: str, *at: str) -> None:
     for place, item in enumerate(value or []):
         if isinstance(item, dict) and len(item) != 1:
             keys = ", ".join(map(str, item)) or "none"
-            raise Misplaced(f"each {what} has one key, but this one has: {keys}", place)
+            raise Misplaced(f"each {what} has one key, but this one has: {keys}", *at, place)
 
 
 def _prompt_kind(value: Any) -> str:
     return "name" if isinstance(value, str) else "inline"
 
 
+TagName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,79}$")]
+
+
+class Extract(Part):
+    """What is taken out of an answer's text: what stands in tags, or what a regular expression finds."""
+
+    tag: TagName | Annotated[list[TagName], Field(min_length=1)] | None = Field(
+        None, description="`answer` for what stands between <answer> and </answer>; a list gives a mapping."
+    )
+    regex: str | None = Field(
+        None, max_length=10_000, description="In RE2's syntax; named groups give a mapping."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Extract:
+        if (self.tag is None) == (self.regex is None):
+            raise ValueError("`extract:` has either `tag:` or `regex:`")
+        return self
+
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,79}$")]
+
+
 class Step(Part):
-    """One question to a model; its answer becomes the field that the step is named for."""
+    """Questions to a model; the answer, or the list of them, becomes the field that the step is named for."""
 
     prompt: Annotated[
         Annotated[str, Tag("name")] | Annotated[PromptBody, Tag("inline")], Discriminator(_prompt_kind)
     ]
     model: Name | None = Field(None, description="One of `models:`.")
     sampling: Sampling = Sampling()
+    output: dict[str, Json] | None = Field(
+        None,
+        description="The JSON schema that answers are decoded under; it takes the place of the prompt's.",
+    )
+    extract: Extract | None = Field(None, description="What is taken out of an answer, for want of a schema.")
+    retries: int | None = Field(
+        None, ge=0, le=20, description="How often an answer that cannot be used is asked for again (2)."
+    )
+
+    n: int | None = Field(
+        None, ge=1, le=MOST, description="How many answers; each makes a branch of its own."
+    )
+    foreach: str | None = Field(
+        None, description="A Jinja expression that gives a list; each of its items makes a branch of its own."
+    )
+    as_: Identifier | None = Field(
+        None, alias="as", description="The name of an item of `foreach:` (`item`)."
+    )
+    gather: bool = Field(False, description="The field is the list of all answers, and no branch is made.")
+    when: str | None = Field(
+        None, description="A Jinja expression; where it is false the step is skipped, and its field is null."
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Step:
+        if self.extract is not None and self.output is not None:
+            raise Misplaced("a step has either `output:` or `extract:`, not both", "extract")
+        if self.n is not None and self.foreach is not None:
+            raise Misplaced("a step has either `n:` or `foreach:`, not both", "n")
+        if self.gather and self.n is None and self.foreach is None:
+            raise Misplaced("`gather:` is for steps with `n:` or `foreach:`", "gather")
+        if self.as_ is not None and self.foreach is None:
+            raise Misplaced("`as:` names the items of `foreach:`, and there is none", "as")
+        return self
+
+    @property
+    def item(self) -> str:
+        """The name of an item of `foreach:`."""
+        return self.as_ or "item"
+
+    @property
+    def tells(self) -> bool:
+        """Whether a model is told why its answer is asked for again."""
+        return self.output is not None or self.extract is not None or self.retries is not None
+
+
+Kind = Literal["json", "text", "boolean", "integer", "number"]
+
+
+class ValueField(Part):
+    """A field of the row that is no text: what a Jinja expression gives, as it is."""
+
+    value: str
+    type: Kind = Field("json", description="In Parquet; `json` is kept there as text.")
+
+
+def _field_kind(value: Any) -> str:
+    return "a text" if isinstance(value, str) else "messages" if isinstance(value, list) else "a value"
+
+
+RowField = Annotated[
+    Annotated[str, Tag("a text")]
+    | Annotated[list[MessageTemplate], Field(min_length=1), Tag("messages")]
+    | Annotated[ValueField, Tag("a value")],
+    Discriminator(_field_kind),
+]
 
 
 class RecordShape(BaseModel):
@@ -206,7 +299,7 @@ class RecordShape(BaseModel):
 
     from_: Name | None = Field(None, alias="from")
     messages: list[MessageTemplate] | None = None
-    __pydantic_extra__: dict[str, str]
+    __pydantic_extra__: dict[str, RowField]
 
     @field_validator("messages")
     @classmethod
@@ -225,16 +318,25 @@ class RecordShape(BaseModel):
                 raise Misplaced(f"`{name}` is given by synthgen; call the field something else", name)
             if not NAME.match(name):
                 raise Misplaced(f"{name!r} is not a name: 1 to 80 of A-Z a-z 0-9 . _ -", name)
+            if isinstance(self.fields[name], list):
+                if name not in MESSAGES:
+                    known = ", ".join(MESSAGES)
+                    raise Misplaced(f"`{name}` is no text; a list of messages is called {known}", name)
+                _one_key_each(self.fields[name], "message", name)
         return self
 
     @property
-    def columns(self) -> list[str]:
-        """The row's fields beside its id, in order."""
-        return [*(["messages"] if self.from_ is not None or self.messages else []), *self.fields]
+    def kinds(self) -> dict[str, str]:
+        """The row's fields beside its id, in order, each with its kind: a `Kind` or `messages`."""
+        first = {"messages": "messages"} if self.from_ is not None or self.messages else {}
+        return first | {
+            name: "text" if isinstance(said, str) else "messages" if isinstance(said, list) else said.type
+            for name, said in self.fields.items()
+        }
 
     @property
-    def fields(self) -> dict[str, str]:
-        """Templates of the fields beside the messages."""
+    def fields(self) -> dict[str, RowField]:
+        """The fields beside the messages."""
         return self.__pydantic_extra__ or {}
 
 
@@ -368,12 +470,26 @@ class Recipe(Part):
                 "`attempts:` limits what a `target:` may try, and there is none; use `tasks:`", "budget"
             )
         taken = set(self.seeds)
-        for place, (name, _) in enumerate(self.named_steps()):
+        branches = 1
+        for place, (name, step) in enumerate(self.named_steps()):
             if name in taken:
                 raise Misplaced(
                     f"the name {name!r} is given twice among seeds and steps", "steps", place, name
                 )
             taken.add(name)
+            if step.foreach is not None and step.item in taken:
+                raise Misplaced(
+                    f"the name {step.item!r} of an item is taken; give another with `as:`",
+                    *("steps", place, name, "as" if step.as_ else "foreach"),
+                )
+            if step.foreach is not None and not step.gather:
+                taken.add(step.item)
+            branches *= 1 if step.gather else step.n or 1
+            if branches > MOST_OF_A_TASK:
+                raise Misplaced(
+                    f"a task would have {branches:,} branches, more than {MOST_OF_A_TASK:,}",
+                    *("steps", place, name, "n"),
+                )
         named: set[str] = set()
         for place, (name, _) in enumerate(self.filter_uses()):
             if name in named:
@@ -390,6 +506,14 @@ class Recipe(Part):
     def named_steps(self) -> list[tuple[str, Step]]:
         """Name and step, in order."""
         return [next(iter(entry.items())) for entry in self.steps if entry]
+
+    @property
+    def fields(self) -> list[str]:
+        """What a finished branch has values for: seeds, then steps with the items that they go through."""
+        names = list(self.seeds)
+        for name, step in self.named_steps():
+            names += [*([step.item] if step.foreach is not None and not step.gather else []), name]
+        return names
 
     def filter_uses(self) -> list[tuple[str, FilterUse]]:
         """Name and use of each filter, in order."""

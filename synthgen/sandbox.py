@@ -69,7 +69,7 @@ def _spend(units: float) -> None:
         raise SecurityError("it does too much work")
 
 
-def _weigh(value: Any, most: float = MAX_TEXT) -> Any:
+def weighed(value: Any, most: float = MAX_TEXT) -> Any:
     """Take a value's size from the budget: characters, and items however deep, shared ones each time."""
     if isinstance(value, str):
         _limit(len(value), most)
@@ -90,7 +90,7 @@ def _weigh(value: Any, most: float = MAX_TEXT) -> Any:
 
 def _read(value: Any) -> Any:
     """What is compared or cut is gone through, however large it is."""
-    return _weigh(value, WORK)
+    return weighed(value, WORK)
 
 
 def _limit(size: float, most: float = MAX_TEXT) -> None:
@@ -103,7 +103,7 @@ def _shown(value: Any) -> Any:
     if callable(value) and not isinstance(value, Undefined):
         name = getattr(value, "__name__", "it")
         raise SecurityError(f"{name!r} is a method; a field of that name is reached by ['{name}']")
-    return _weigh(value)
+    return weighed(value)
 
 
 @pass_context
@@ -196,7 +196,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if operator == "+":
             if not numbers and hasattr(left, "__len__") and hasattr(right, "__len__"):
                 _limit(len(left) + len(right))
-            return _weigh(super().call_binop(context, operator, left, right))
+            return weighed(super().call_binop(context, operator, left, right))
         if not numbers and operator != "%":
             raise SecurityError(f"{operator} is for numbers alone")
         if operator == "*" and _bits(left) + _bits(right) > MAX_BITS:
@@ -266,16 +266,37 @@ def _watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if hasattr(given[first], "__next__"):  # what `map` and its like give; once is enough for all
             given[first] = list(given[first])
         if not isinstance(given[first], Undefined):
-            _weigh(given[first], WORK)
+            weighed(given[first], WORK)
             if guard is not None:
                 guard(*given[first:], **kwargs)
             if name == "join":
                 mark = given[first + 1] if len(given) > first + 1 else kwargs.get("d", "")
                 _limit(len(given[first]) * len(str(mark)))
         result = function(*given, **kwargs)
-        return _weigh(result) if isinstance(result, str | list | tuple | dict) else result
+        return weighed(result) if isinstance(result, str | list | tuple | dict) else result
 
     return watched
+
+
+def _scored(items: Any, scores: Any) -> tuple[list[Any], list[float]]:
+    items, scores = list(items), list(scores)
+    if len(items) != len(scores) or not items:
+        raise ValueError(f"there are {len(scores)} scores for {len(items)} items")
+    if not all(isinstance(score, int | float) and not isinstance(score, bool) for score in scores):
+        raise TypeError("a score is not a number")
+    return items, scores
+
+
+def _best(items: Any, scores: Any) -> Any:
+    """The item with the highest score, the first of several."""
+    items, scores = _scored(items, scores)
+    return items[scores.index(max(scores))]
+
+
+def _worst(items: Any, scores: Any) -> Any:
+    """The item with the lowest score, the last of several: with two items it is never the best one."""
+    items, scores = _scored(items, scores)
+    return items[len(scores) - 1 - scores[::-1].index(min(scores))]
 
 
 def make_environment() -> Sandbox:
@@ -285,7 +306,8 @@ def make_environment() -> Sandbox:
     )
     env.globals.clear()
     env.filters = {name: _watched(name, env.filters[name]) for name in _FILTERS if name in env.filters}
-    env.filters["_weigh"] = _weigh
+    env.filters |= {"best": _watched("best", _best), "worst": _watched("worst", _worst)}
+    env.filters["_weigh"] = weighed
     env.filters["_read"] = _read
     env.filters["_count"] = _count
     return env

@@ -38,7 +38,8 @@ class _Later:
 
 def trial(loaded: Loaded) -> Trial:
     """Render the first tasks. Raises RecipeError, naming the prompt, where none of them renders."""
-    later: dict[str, Any] = {step.name: _Later() for step in loaded.steps}
+    names = {name for step in loaded.steps for name in (*step.fan.names, step.fan.item)}
+    later: dict[str, Any] = {name: _Later() for name in names}
     tasks = list(islice(loaded.plan.tasks(), SAMPLE))
     first: list[dict[str, str]] = []
     characters = messages = 0

@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.asking import RE_ASKS, Asker
+from synthgen.asking import Asker
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
 from synthgen.errors import EngineUnreachable
 from synthgen.generate import LEAST_AHEAD, Branch, Generation
 from synthgen.journal import Journal, open_journal
 from synthgen.loading import Loaded
+from synthgen.recipe import RE_ASKS
 from synthgen.supervisor import Patience, Slots
 from tests.support import FakeEngine, answer_of, loaded, recipe
 

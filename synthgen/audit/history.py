@@ -16,6 +16,8 @@ from synthgen.errors import UsageError
 from synthgen.provenance.manifest import LEDGER
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import ledger_entry, statement
+from synthgen.recipe import Step
+from synthgen.steps import fan_of, steps_asked
 
 SHOWN = ("origin", "filter", "of", "min", "max", "action", "params", "files", "code_sha256")
 
@@ -155,12 +157,13 @@ def _describe(record: dict[str, Any], lock: Mapping[str, Any], chain: Sequence[M
         about = recipe.get(source.get("seed"))
         source["licence"] = about.get("licence") if isinstance(about, dict) else None
         source["file_sha256"] = seeds.get(source.get("seed"), {}).get("files", {}).get(source.get("path"))
-    steps = iter(lock.get("prompts", {}).items())
-    step: tuple[str | None, Any] = (None, None)
+    prompts = lock.get("prompts", {})
+    steps = _steps(lock, record["fields"])
+    step: str | None = None
     for request in record["requests"]:
         if (request["request"] or {}).get("attempt", 0) == 0:
-            step = next(steps, (None, None))
-        request["step"], request["prompt"] = step
+            step = next(steps, None)
+        request["step"], request["prompt"] = step, prompts.get(step)
     links = {link["name"]: link for link in chain}
     models = lock.get("models", {})
     for name, measurement in record["measurements"].items():
@@ -169,6 +172,16 @@ def _describe(record: dict[str, Any], lock: Mapping[str, Any], chain: Sequence[M
         measurement["model"] = models.get(link["model"], {"name": link["model"]}) if "model" in link else None
         measurement.setdefault("detail", None)
         measurement.setdefault("requests", [])
+
+
+def _steps(lock: Mapping[str, Any], fields: Mapping[str, Any] | None) -> Iterator[str]:
+    """The step of each question that was asked, in order, as far as that can be told."""
+    said = lock.get("recipe", {}).get("steps", [])
+    try:
+        fans = [fan_of(name, Step.model_validate(step)) for each in said for name, step in each.items()]
+        return iter(list(steps_asked(fans, fields)))
+    except (ValueError, TypeError, AttributeError):
+        return iter(())
 
 
 def _transforms(record: Mapping[str, Any], body: bytes | None, before: bytes | None) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from synthgen.audit.findings import CannotJudge
+from synthgen.export.rows import JSON
 
 LONGEST_LINE = 64_000_000
 MANIFEST_BYTES = 256_000_000
@@ -61,9 +62,13 @@ def rows_of_parquet(paths: list[Path]) -> Iterator[bytes]:
         _no_pipe(path)
         try:
             with pq.ParquetFile(path, buffer_size=BUFFER) as table:
+                texts = [field.name for field in table.schema_arrow if field.metadata == JSON]
                 for batch in table.iter_batches(batch_size=1024):
                     for row in batch.to_pylist():
                         number += 1
+                        for name in texts:
+                            if row[name] is not None:
+                                row[name] = orjson.loads(row[name])
                         yield orjson.dumps(row)
         except (pa.ArrowException, OSError, TypeError, ValueError) as error:
             raise Broken(f"{path.name} is not Parquet that synthgen wrote: {error}", number + 1) from None

@@ -8,21 +8,23 @@ file of a prompt counts only where its digest is the one that was locked.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from synthgen.asking import RE_ASKS, InvalidAnswer, checker, usable
+from synthgen.answers import InvalidAnswer, form_of
+from synthgen.asking import numbered
 from synthgen.audit.recorded import RecordedRun
 from synthgen.conversation import NoConversation
 from synthgen.digests import RequestFrame, record_id, request_frame, request_key, value_digest
 from synthgen.engines.base import ModelIdentity
 from synthgen.journal import RecordEntry
 from synthgen.prompt import Prompt, PromptFailed
-from synthgen.recipe import ChoiceSeed, FileSeed
+from synthgen.recipe import ChoiceSeed, FileSeed, Step
 from synthgen.seeds import drawn
+from synthgen.steps import Fan, NoQuestions, path_of
 
 
 @dataclass
@@ -36,6 +38,10 @@ class Transcript:
     def outcome(self) -> str:
         """`differs`, `not judged` or `replayed`."""
         return "differs" if self.differs else "not judged" if self.unjudged else "replayed"
+
+
+# Its messages, the schema of its prompt, and its number among equal ones; None where they are not known.
+_Question = tuple[Any, Mapping[str, Any] | None, int | None]
 
 
 class _Differs(Exception):
@@ -57,7 +63,7 @@ def transcript(run: RecordedRun, entry: RecordEntry, body: bytes | None) -> Tran
             found.differs.append("contents: are not in the journal")
     except _Differs as difference:
         found.differs.append(str(difference))
-    except (PromptFailed, NoConversation) as error:
+    except (PromptFailed, NoConversation, NoQuestions) as error:
         found.differs.append(f"row: {error}")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         found.differs.append(f"contents: are not what synthgen wrote: {type(error).__name__}: {error}"[:300])
@@ -83,17 +89,22 @@ class _Replay:
         self._number = 0
         self._repeat: int | None = None
         self._alike: dict[bytes, int] = {}
+        self._turns: list[int] = []
 
     def go(self, body: bytes) -> None:
         contents = orjson.loads(body)
         fields, row = contents["fields"], contents["row"]
-        steps = [name for name, _ in self._recipe.named_steps()]
-        values = {name: value for name, value in fields.items() if name not in steps}
+        fans = self._run.recorded.fans
+        made_of_steps = {name for fan in fans for name in fan.names}
+        values = {name: value for name, value in fields.items() if name not in made_of_steps}
         self._check_sources(values)
-        for name in steps:
-            values[name] = self._step(name, values)
-            if values[name] != fields.get(name):
-                raise _Differs(f"fields.{name}: is not what the raw answer gives")
+        for fan in fans:
+            self._step(fan, values)
+            for name in fan.names:
+                if values[name] != fields.get(name):
+                    raise _Differs(f"fields.{name}: is not what the raw answer gives")
+        if path_of(self._turns) != self._entry.branch:
+            raise _Differs("branch: is none that the steps make")
         for _ in self._keys:
             raise _Differs("requests: there are more than the steps ask")
         made = self._run.recorded.shape.make(values)
@@ -132,43 +143,81 @@ class _Replay:
                 if picked != values[name]:
                     self._found.differs.append(f"fields.{name}: is not what is drawn for this task")
 
-    def _step(self, name: str, values: Mapping[str, Any]) -> Any:
-        prompt = self._run.recorded.prompts[name]
-        locked = self._run.lock["prompts"][name]["sha256"]
-        messages: Any = None
-        schema: Mapping[str, Any] | None = None
-        if isinstance(prompt, Prompt) and prompt.sha256 == locked:
-            messages, schema = prompt.render(values), prompt.schema
+    def _step(self, fan: Fan, values: dict[str, Any]) -> None:
+        """Add what a step adds to the values."""
+        scopes = fan.scopes(values)
+        if scopes is None:
+            values |= fan.skipped()
+            return
+        asked = self._asked(fan, values, scopes)
+        if fan.branches:
+            scope, question = self._turn(fan, scopes, asked)
+            values |= {**scope, fan.name: self._answer(fan.name, question)}
+        elif fan.gathers:
+            values[fan.name] = [self._answer(fan.name, question) for question in asked]
         else:
+            values[fan.name] = self._answer(fan.name, asked[0])
+
+    def _turn(
+        self, fan: Fan, scopes: Sequence[Mapping[str, Any]], asked: Sequence[_Question]
+    ) -> tuple[Mapping[str, Any], _Question]:
+        """Which of a step's questions is that of this branch."""
+        parts = self._entry.branch.split(".")
+        part = parts[len(self._turns)] if len(self._turns) < len(parts) else ""
+        if not (part.isascii() and part.isdigit() and int(part) < len(scopes)):
+            raise _Differs(f"branch: step {fan.name} makes {len(scopes)} of them, and none is this")
+        self._turns.append(int(part))
+        return scopes[int(part)], asked[int(part)]
+
+    def _asked(
+        self, fan: Fan, values: Mapping[str, Any], scopes: Sequence[Mapping[str, Any]]
+    ) -> list[_Question]:
+        """The questions of a step: their messages, and their numbers among equal ones."""
+        prompt = self._run.recorded.prompts[fan.name]
+        if not (
+            isinstance(prompt, Prompt) and prompt.sha256 == self._run.lock["prompts"][fan.name]["sha256"]
+        ):
             why = prompt if isinstance(prompt, str) else "its file is not what it was"
-            self._found.unjudged.append(f"step {name}: the prompt cannot be rendered again: {why}")
-        for attempt in range(RE_ASKS + 1):
+            self._found.unjudged.append(f"step {fan.name}: the prompt cannot be rendered again: {why}")
+            return [(None, None, None)] * len(scopes)
+        rendered = [prompt.render({**values, **scope}) for scope in scopes]
+        model = self._recipe.models.get(self._step_of(fan.name).model or "") or self._recipe.model
+        args = model.template_args if model is not None else {}
+        frame = self._frame(fan.name, args, form_of(self._step_of(fan.name), prompt.schema).schema)
+        numbers = numbered([frame.body(messages, repeat=0) for messages in rendered], self._alike)
+        return [(messages, prompt.schema, number) for messages, number in zip(rendered, numbers, strict=True)]
+
+    def _step_of(self, name: str) -> Step:
+        return dict(self._recipe.named_steps())[name]
+
+    def _answer(self, name: str, question: _Question) -> Any:
+        """The answer that counts, after those that could not be used."""
+        messages, schema, number = question
+        first: Any = None
+        attempt = 0
+        while True:
             key, said = self._next(name)
             if attempt == 0:
                 if messages is None:
-                    messages, schema = said["messages"], said["schema"]
-                schema = (
-                    prompt.schema
-                    if isinstance(prompt, Prompt) and prompt.sha256 == locked
-                    else said["schema"]
-                )
+                    messages, schema, number = said["messages"], said["schema"], int(said["number"])
                 if self._repeat is None:
                     self._repeat = int(said["repeat"])
-                frame = self._frame(name, said, schema)
-                plain = frame.body(messages, repeat=self._repeat)
-                number = self._alike.get(plain, 0)
-                self._alike[plain] = number + 1
-            wanted = frame.body(messages, repeat=self._repeat or 0, number=number, attempt=attempt)
+                first = messages
+                form = form_of(self._step_of(name), schema)
+                frame = self._frame(name, said["template"]["args"], form.schema)
+            wanted = frame.body(messages, repeat=self._repeat or 0, number=number or 0, attempt=attempt)
             if request_key(wanted) != key:
                 raise _Differs(f"request {self._number}: {_fields_that_differ(orjson.loads(wanted), said)}")
             answer = self._run.answer(key)
             if answer is None:
                 raise _Differs(f"request {self._number}: its answer is not in the journal")
             try:
-                return usable(answer.completion, checker(schema))
+                return form.read(answer.completion)
             except InvalidAnswer as error:
-                last = error
-        raise _Differs(f"step {name}: no answer can be used: {last}")
+                if attempt == form.retries:
+                    raise _Differs(f"step {name}: no answer can be used: {error}") from None
+                messages = form.again(first, answer.completion.text, error)
+            attempt += 1
 
     def _next(self, step: str) -> tuple[bytes, dict[str, Any]]:
         key = next(self._keys, None)
@@ -183,9 +232,11 @@ class _Replay:
             raise _Differs(f"request {self._number}: its key is not the digest of its body")
         return key, said
 
-    def _frame(self, step: str, said: Mapping[str, Any], schema: Mapping[str, Any] | None) -> RequestFrame:
-        """As the lock has it; arguments of the chat template are taken from the request."""
-        name = dict(self._recipe.named_steps())[step].model or "default"
+    def _frame(
+        self, step: str, template_args: Mapping[str, Any], schema: Mapping[str, Any] | None
+    ) -> RequestFrame:
+        """As the lock has it."""
+        name = self._step_of(step).model or "default"
         model = self._run.lock["models"][name]
         identity = ModelIdentity(
             model["engine"], model["id"], model["revision"], model["weights"], model["chat_template"]
@@ -195,7 +246,7 @@ class _Replay:
             sampling=self._run.lock["sampling"][step],
             schema=schema,
             seed=self._recipe.seed,
-            template_args=said["template"]["args"],
+            template_args=template_args,
         )
 
 

@@ -23,6 +23,7 @@ from synthgen.cli.options import (
     plain,
     results_only,
 )
+from synthgen.cli.show import show_row
 
 if TYPE_CHECKING:
     from synthgen.curate import Judged
@@ -92,12 +93,7 @@ def _show(loaded: Loaded, judged: Judged, number: int, count: int) -> None:
     shown = _as_json(judged)
     why = f" by {shown['dropped_by']}" if shown["dropped_by"] else ""
     out(f"── {number}/{count}  {shown['id']}  {shown['state']}{why}")
-    for message in shown.get("messages", []):
-        out(f"[{message['role']}]")
-        out(plain(message["content"], 2000))
-    for name, value in shown.items():
-        if name in loaded.shape.fields:
-            out(f"{name}: {plain(str(value), 2000)}")
+    show_row({name: shown[name] for name in loaded.shape.columns if name in shown}, 2000)
     if shown["error"]:
         out(f"failed: {plain(shown['error'])}")
     for link in loaded.chain:

@@ -144,7 +144,10 @@ def run(
         note(f"the target was missed: {kept}; {_why_short(loaded, result)}")
         raise typer.Exit(EXIT_SHORT)
     if result.outcome == "short" or result.ended_by in ("output_tokens", "money", "seconds"):
-        note(f"{result.planned:,} of {loaded.plan.limit:,} tasks were done; {_why_short(loaded, result)}")
+        done = f"{result.planned:,} of {loaded.plan.limit:,} tasks were done"
+        if any(step.fan.branches for step in loaded.steps):
+            done = f"{result.planned:,} branches of {loaded.plan.limit:,} tasks were done"
+        note(f"{done}; {_why_short(loaded, result)}")
         raise typer.Exit(EXIT_SHORT)
     if result.failed and (max_failures is None or result.failed > max_failures):
         raise typer.Exit(EXIT_SHORT)
@@ -165,18 +168,18 @@ def _show_failures(result: RunResult) -> None:
 
 
 def _why_short(loaded: Loaded, result: RunResult) -> str:
-    budget, limit = loaded.recipe.budget, loaded.plan.limit
+    budget, attempts = loaded.recipe.budget, loaded.attempts or 0
     if result.ended_by == "output_tokens":
         return f"the budget of {budget.output_tokens:,} output tokens is spent"
     if result.ended_by == "money":
         return f"the budget of {budget.money:g} is spent"
     if result.ended_by == "seconds":
         return f"the budget of {budget.seconds:g} seconds is spent"
-    if budget.attempts == limit:
-        return f"the budget of {limit:,} attempts is spent"
+    if budget.attempts is not None and result.planned >= budget.attempts:
+        return f"the budget of {attempts:,} attempts is spent"
     if loaded.recipe.passes is not None:
         return "the seeds are exhausted; raise `passes:` or the budget"
-    return f"{limit:,} attempts were made (ten for each row wanted); raise `budget: {{attempts: ...}}`"
+    return f"{attempts:,} attempts were made (ten for each row wanted); raise `budget: {{attempts: ...}}`"
 
 
 def show_summary(loaded: Loaded, result: RunResult) -> None:

@@ -48,7 +48,7 @@ def _line(record: dict[str, Any], why: str) -> str:
     if record["error"]:
         return " ".join(why.split())
     row = record["row"] or {}
-    messages = row.get("messages") or []
+    messages: list[Any] = next((value for value in row.values() if _is_conversation(value)), [])
     text = messages[-1]["content"] if messages else next(map(str, row.values()), "")
     text = " ".join(str(text).split())
     return f"[{why}] {text}" if why else text
@@ -75,11 +75,27 @@ def _show_one(record: dict[str, Any]) -> None:
 def show_row(row: dict[str, Any], limit: int | None = None) -> None:
     """A record's row: its messages, then its other fields, each cut at `limit` characters."""
     for message in row.get("messages") or []:
-        out(f"[{plain(str(message['role']), 40)}]")
-        out(plain(str(message["content"]), limit))
+        _show_message(message, limit)
     for name, value in row.items():
-        if name != "messages":
+        if name != "messages" and _is_conversation(value):
+            out(f"{plain(name, 80)}:")
+            for message in value:
+                _show_message(message, limit)
+        elif name != "messages":
             out(f"{plain(name, 80)}: {plain(str(value), limit)}")
+
+
+def _is_conversation(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and value != []
+        and all(isinstance(each, dict) and {"role", "content"} <= each.keys() for each in value)
+    )
+
+
+def _show_message(message: Any, limit: int | None) -> None:
+    out(f"[{plain(str(message['role']), 40)}]")
+    out(plain(str(message["content"]), limit))
 
 
 def measured(name: str, verdict: dict[str, Any]) -> str:

@@ -21,10 +21,11 @@ from synthgen.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from synthgen.loading import Loaded
+    from synthgen.loading import Loaded, LoadedStep
 
 CHARACTERS_A_TOKEN = 4
 TOKENS_A_MESSAGE = 5
+FAN = ("n", "foreach", "as", "gather", "when", "extract", "retries")
 
 
 def validate(
@@ -80,14 +81,18 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
     notices += _models_that_are_not(loaded)
     most = loaded.plan.limit or 0
     shown = recipe.target if recipe.target is not None else most
+    asked = _asked(loaded)
+    branches = loaded.fan if recipe.target is not None else 1  # a target counts branches
     return {
         "recipe": recipe.name,
         "tasks": None if recipe.target is not None else most,
         "target": recipe.target,
         "attempts": most if recipe.target is not None else None,
-        "requests": shown * len(loaded.steps),
-        "input_tokens": round(tokens * shown),
-        "output_tokens_at_most": sum(step.sampling["max_tokens"] for step in loaded.steps) * shown,
+        "requests": shown * sum(asked) // branches,
+        "input_tokens": round(tokens * shown / branches),
+        "output_tokens_at_most": shown
+        * sum(times * step.sampling["max_tokens"] for times, step in zip(asked, loaded.steps, strict=True))
+        // branches,
         "seeds": {name: len(rows) for name, rows in loaded.plan.rows.items()}
         | {name: len(choices.rows) for name, choices in loaded.plan.choices.items()},
         "steps": [
@@ -96,7 +101,8 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
                 "prompt": step.prompt.name,
                 "model": loaded.models[step.model].id,
                 "sampling": dict(step.sampling),
-                "structured": step.prompt.schema is not None,
+                "structured": step.form.schema is not None,
+                **_fan(step),
             }
             for step in loaded.steps
         ],
@@ -104,6 +110,30 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
         "filters": [describe(link) for link in loaded.chain],
         "notices": notices,
     }
+
+
+def _asked(loaded: Loaded) -> list[int]:
+    """How often each step is asked for one task, as far as it can be told: `foreach:` counts as one."""
+    branches, found = 1, []
+    for step in loaded.steps:
+        found.append(branches * (step.fan.n or 1))
+        branches = found[-1] if step.fan.branches else branches
+    return found
+
+
+def _fan(step: LoadedStep) -> dict[str, Any]:
+    """How a step fans out, and when it is skipped, where it does."""
+    fan = step.fan
+    said = {
+        "n": fan.n,
+        "foreach": fan.foreach.source if fan.foreach else None,
+        "as": fan.item if fan.foreach else None,
+        "gather": fan.gathers or None,
+        "when": fan.when.source if fan.when else None,
+        "extract": step.form.extract.model_dump(exclude_none=True) if step.form.extract else None,
+        "retries": step.form.retries if step.form.tells else None,
+    }
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
@@ -120,6 +150,8 @@ def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
         sampling = ", ".join(f"{key} {value}" for key, value in step["sampling"].items())
         structured = ", structured" if step["structured"] else ""
         out(f"step     {step['name']}: prompt {step['prompt']}, {step['model']}, {sampling}{structured}")
+        if fan := {key: step[key] for key in FAN if key in step}:
+            out("         " + ", ".join(f"{key} {plain(str(value), 200)}" for key, value in fan.items()))
     for link in plan["filters"]:
         action = "" if link["action"] == "drop" else f", {link['action']}s"
         origin = "" if link["origin"] == "shipped" else f" ({link['origin']})"

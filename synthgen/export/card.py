@@ -51,7 +51,6 @@ class Published:
 
     recipe: Recipe
     chain: Sequence[Bounded]
-    columns: Sequence[str]
     models: Mapping[str, str]
     signer: CryptoSigner | None = None
 

@@ -112,7 +112,7 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
             if "jsonl" in output.formats:
                 writers[split].append(JsonlWriter(data / f"{split}.jsonl"))
             if "parquet" in output.formats:
-                writers[split].append(ParquetWriter(data / "data", split, about.columns))
+                writers[split].append(ParquetWriter(data / "data", split, about.recipe.record.kinds))
             for writer in writers[split]:
                 stack.callback(writer.close)
         provenance = {

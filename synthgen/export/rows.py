@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
@@ -13,6 +13,7 @@ from synthgen.export.durable import create, rename
 
 ROWS_A_SHARD = 250_000
 ROWS_A_GROUP = 5_000
+JSON = {b"synthgen": b"json"}  # said of a column whose texts are JSON
 
 
 class RowWriter(Protocol):
@@ -58,14 +59,26 @@ class JsonlWriter:
 
 
 class ParquetWriter:
-    """Shards `<split>-00000-of-0000N.parquet`; `id` and fields are strings, messages a list of structs."""
+    """Shards `<split>-00000-of-0000N.parquet`; messages are a list of structs, JSON is text that says so."""
 
-    def __init__(self, folder: Path, split: str, fields: Sequence[str]) -> None:
+    def __init__(self, folder: Path, split: str, kinds: Mapping[str, str]) -> None:
+        """`kinds` has the row's fields beside its id, in order, each with its kind."""
         import pyarrow as pa
 
         message = pa.struct([("role", pa.string()), ("content", pa.string())])
-        types = {"messages": pa.list_(message)}
-        self._schema = pa.schema([(name, types.get(name, pa.string())) for name in ("id", *fields)])
+        types = {
+            "messages": pa.list_(message),
+            "boolean": pa.bool_(),
+            "integer": pa.int64(),
+            "number": pa.float64(),
+        }
+        self._schema = pa.schema(
+            [
+                pa.field(name, types.get(kind, pa.string()), metadata=JSON if kind == "json" else None)
+                for name, kind in {"id": "text", **kinds}.items()
+            ]
+        )
+        self._json = [name for name, kind in kinds.items() if kind == "json"]
         self._folder = folder
         self._split = split
         self._group: list[Mapping[str, Any]] = []
@@ -78,7 +91,8 @@ class ParquetWriter:
 
     def write(self, row: Mapping[str, Any], line: bytes | None = None) -> None:
         """Add a row."""
-        self._group.append(row)
+        texts = {name: orjson.dumps(row[name]).decode() for name in self._json if row[name] is not None}
+        self._group.append({**row, **texts} if texts else row)
         if len(self._group) >= ROWS_A_GROUP:
             self._flush()
 

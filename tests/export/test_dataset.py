@@ -233,7 +233,7 @@ def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.Mo
 def test_rows_of_an_exact_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_files, "ROWS_A_SHARD", 4)
     monkeypatch.setattr(row_files, "ROWS_A_GROUP", 4)
-    writer = row_files.ParquetWriter(tmp_path, "train", ["x"])
+    writer = row_files.ParquetWriter(tmp_path, "train", {"x": "text"})
     for number in range(8):
         writer.write({"id": str(number), "x": "y"})
     writer.close()

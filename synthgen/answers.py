@@ -1,0 +1,152 @@
+"""The form of an answer: how it is read, when it cannot be used, and how it is asked for again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from synthgen.engines.base import Completion, Message
+from synthgen.recipe import RE_ASKS, Extract, Step
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
+
+QUOTED = 4000  # characters of an answer that are shown to the model again
+
+
+class InvalidAnswer(Exception):
+    """An answer that cannot be used: empty, not valid under its schema, or without what is to be taken out.
+
+    `told` is what the model is told of it: words of our own alone, for they are part of a request's key.
+    """
+
+    def __init__(self, message: str, told: str | None = None) -> None:
+        super().__init__(message)
+        self.told = told or message
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an answer has to be, how often it is asked for again, and whether the model is told why."""
+
+    schema: Mapping[str, Any] | None = None
+    extract: Extract | None = None
+    retries: int = RE_ASKS
+    tells: bool = False
+
+    @cached_property
+    def _validator(self) -> Draft202012Validator:
+        from jsonschema import Draft202012Validator
+
+        return Draft202012Validator(dict(self.schema or {}))
+
+    @cached_property
+    def _pattern(self) -> Any:
+        assert self.extract is not None
+        return pattern_of(self.extract.regex or "")
+
+    def read(self, completion: Completion) -> Any:
+        """What an answer gives: its text, the parsed JSON, or what is taken out. Raises InvalidAnswer."""
+        text = completion.text.strip()
+        if not text:
+            raise InvalidAnswer("the answer is empty")
+        cut = " (it was cut at max_tokens)" if completion.finish_reason == "length" else ""
+        if self.extract is not None:
+            return self._taken(text, cut)
+        if self.schema is None:
+            return text
+        try:
+            value = orjson.loads(completion.text)
+        except orjson.JSONDecodeError:
+            raise InvalidAnswer(f"the answer is not JSON{cut}") from None
+        self._check(value)
+        return value
+
+    def again(self, messages: Sequence[Message], answer: str, failure: InvalidAnswer) -> Sequence[Message]:
+        """The messages with which it is asked for once more: with this answer and what was wrong with it."""
+        if not self.tells:
+            return messages
+        said = answer.strip()[:QUOTED] or "(nothing)"
+        return [
+            *messages,
+            {"role": "assistant", "content": said},
+            {"role": "user", "content": f"{_sentence(failure.told)} Answer again, and mend that."},
+        ]
+
+    def _check(self, value: Any) -> None:
+        errors = self._validator.iter_errors(value)
+        if not self.tells:
+            if (error := next(iter(errors), None)) is not None:
+                raise InvalidAnswer(f"the answer is not valid under its schema: {error.message[:200]}")
+            return
+        found = sorted(map(_told, errors))
+        if found:
+            raise InvalidAnswer(f"the answer is not valid under its schema: {found[0][1]}")
+
+    def _taken(self, text: str, cut: str) -> Any:
+        assert self.extract is not None
+        tags = self.extract.tag
+        if isinstance(tags, str):
+            return _between(text, tags, cut)
+        if tags is not None:
+            return {tag: _between(text, tag, cut) for tag in tags}
+        found = self._pattern.search(text)
+        if found is None:
+            raise InvalidAnswer(f"the answer does not match the pattern{cut}")
+        named = found.groupdict()
+        if named:
+            missing = [name for name, value in named.items() if not (value or "").strip()]
+            if missing:
+                raise InvalidAnswer(f"the answer has no {missing[0]!r} where the pattern looks for it{cut}")
+            return {name: value.strip() for name, value in named.items()}
+        whole = (found[1] if found.re.groups else found[0]) or ""
+        if not whole.strip():
+            raise InvalidAnswer(f"the answer has nothing where the pattern looks for it{cut}")
+        return whole.strip()
+
+
+def form_of(step: Step, schema: Mapping[str, Any] | None) -> Form:
+    """The form of a step's answers; `schema` is that of its prompt, which counts unless it has its own."""
+    own = step.output if step.output is not None else schema
+    retries = RE_ASKS if step.retries is None else step.retries
+    return Form(own, step.extract, retries, step.tells)
+
+
+def pattern_of(source: str) -> Any:
+    """A regular expression (RE2). Raises ValueError with what RE2 says of a wrong one."""
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(source, options)
+    except re2.error as error:
+        said = error.args[0]
+        raise ValueError(said.decode(errors="replace") if isinstance(said, bytes) else str(said)) from None
+
+
+def _between(text: str, tag: str, cut: str) -> str:
+    """The text of the last such tag: a model that thinks aloud may name it before."""
+    end = text.rfind(f"</{tag}>")
+    start = text.rfind(f"<{tag}>", 0, max(end, 0))
+    if end < 0 or start < 0:
+        raise InvalidAnswer(f"the answer has no <{tag}>...</{tag}>{cut}")
+    inner = text[start + len(tag) + 2 : end].strip()
+    if not inner:
+        raise InvalidAnswer(f"the answer has nothing between <{tag}> and </{tag}>")
+    return inner
+
+
+def _told(error: ValidationError) -> tuple[int, str]:
+    """How deep an error is, and where and what it is, in words that no version of a library changes."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    rule = orjson.dumps(error.validator_value, default=str).decode()
+    return len(error.absolute_path), f"answer{path} must have `{error.validator}: {rule[:300]}`"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

@@ -1,0 +1,95 @@
+"""How a step comes to its questions: whether it is asked at all, how often, and about what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synthgen.prompt import Expression, PromptFailed
+from synthgen.recipe import MOST, Step
+
+WIDTH = len(str(MOST - 1))
+Values = Mapping[str, Any]
+
+
+class NoQuestions(Exception):
+    """A step has nothing to ask about, or more than it may."""
+
+
+@dataclass(frozen=True)
+class Fan:
+    """What a step makes of the values before it.
+
+    Without `gathers` each question of a step that fans out makes a branch of its own; with it, the step's
+    field is the list of their answers.
+    """
+
+    name: str
+    n: int | None = None
+    foreach: Expression | None = None
+    item: str = ""
+    gathers: bool = False
+    when: Expression | None = None
+
+    @property
+    def branches(self) -> bool:
+        """Whether each of its questions makes a branch."""
+        return not self.gathers and (self.foreach is not None or (self.n or 1) > 1)
+
+    @property
+    def names(self) -> list[str]:
+        """The fields that it adds, in order."""
+        return [self.item, self.name] if self.foreach is not None and self.branches else [self.name]
+
+    def scopes(self, values: Values) -> list[dict[str, Any]] | None:
+        """What each of its questions sees besides, in order; None where the step is skipped.
+
+        Raises PromptFailed or NoQuestions.
+        """
+        if self.when is not None and not self.when.value(values):
+            return None
+        if self.foreach is None:
+            return [{}] * (self.n or 1)
+        items, said = self.foreach.value(values), f"`foreach: {self.foreach.source}`"
+        if not isinstance(items, list):
+            raise NoQuestions(f"{said} is no list: {str(items)[:80]!r}")
+        if len(items) > MOST:
+            raise NoQuestions(f"{said} has {len(items):,} items, more than {MOST:,}")
+        if not items and self.branches:
+            raise NoQuestions(f"{said} is an empty list")
+        return [{self.item: item} for item in items]
+
+    def skipped(self) -> dict[str, None]:
+        """The fields that it adds where it is skipped."""
+        return dict.fromkeys(self.names)
+
+
+def fan_of(name: str, step: Step) -> Fan:
+    """How a step of a recipe fans out."""
+    return Fan(
+        name,
+        step.n,
+        Expression(step.foreach) if step.foreach is not None else None,
+        step.item,
+        step.gather,
+        Expression(step.when) if step.when is not None else None,
+    )
+
+
+def path_of(turns: Sequence[int]) -> str:
+    """A branch's path: the number of its question at each step that fanned out. Sorts as the numbers do."""
+    return ".".join(f"{turn:0{WIDTH}d}" for turn in turns) or "0"
+
+
+def steps_asked(fans: Sequence[Fan], values: Values | None) -> Iterator[str]:
+    """The step of each question behind a record with these fields, in order, as far as it can be told."""
+    for fan in fans:
+        if values is None and (fan.when is not None or (fan.gathers and fan.foreach is not None)):
+            return
+        try:
+            scopes = [{}] * (fan.n or 1) if values is None else fan.scopes(values)
+        except (PromptFailed, NoQuestions):
+            return
+        for _ in scopes[:1] if scopes and fan.branches else scopes or ():
+            yield fan.name
