@@ -226,7 +226,7 @@ class Step(Part):
     sampling: Sampling = Sampling()
     output: dict[str, Json] | None = Field(
         None,
-        description="The JSON schema that answers are decoded under; it takes the place of the prompt's.",
+        description="The JSON schema that answers are decoded under, in place of the prompt's.",
     )
     extract: Extract | None = Field(None, description="What is taken out of an answer, for want of a schema.")
     retries: int | None = Field(
