@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -636,6 +636,12 @@ class _Loader:
         except SchemaError as error:
             where = (*loc, *error.absolute_path)
             self.problems.append(file.problem(where, f"not a JSON schema: {error.message}"))
+        for reference in _references(schema):
+            if not reference.startswith("#"):
+                message = f"{_short(reference)} leads out of the schema, and nothing is fetched"
+                self.problems.append(
+                    file.problem(loc, message, "put it under `$defs:` and refer to it there")
+                )
 
     def _check_canonical(self, file: YamlFile, loc: Sequence[str | int], value: Any) -> None:
         """Refuse what RFC 8785 cannot write: a whole number of more than 53 bits, above all."""
@@ -746,6 +752,18 @@ class _Loader:
         for parameter in link.definition.prompt_parameters:
             if parameter in link.files:
                 self._prompt((*loc, parameter), link.files[parameter][0].path.stem, None)
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """What `$ref` and its like name, anywhere in a schema."""
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
+                yield value
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)
 
 
 def _overridden(said: Mapping[str, Any]) -> ModelRef:

@@ -32,9 +32,15 @@ class Record:
 
     @property
     def messages(self) -> list[Mapping[str, Any]]:
-        """The conversation, empty where the record has none."""
+        """The conversation, empty where the record has none: `messages`, or `prompt` with what it prefers."""
         messages = self.row.get("messages")
-        return messages if isinstance(messages, list) else []
+        if isinstance(messages, list):
+            return messages
+        answer = self.row.get("chosen", self.row.get("completion"))
+        if not isinstance(answer, list):
+            return []
+        prompt = self.row.get("prompt")
+        return [*(prompt if isinstance(prompt, list) else []), *answer]
 
     @property
     def answer(self) -> str:
@@ -62,9 +68,11 @@ class Record:
 
     @property
     def all(self) -> str:
-        """Every message's text, one after the other; without messages, every text field."""
-        if self.messages:
-            return "\n\n".join(content_text(message) for message in self.messages)
+        """Every message's text, also what is rejected; without messages, every text field."""
+        if messages := self.messages:
+            rejected = self.row.get("rejected")
+            messages = [*messages, *(rejected if isinstance(rejected, list) else [])]
+            return "\n\n".join(content_text(message) for message in messages)
         return "\n\n".join(value for value in self.row.values() if isinstance(value, str))
 
     def pick(self, of: str) -> Record:
