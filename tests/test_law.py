@@ -161,7 +161,55 @@ JUDGED = Case(
     documents(100),
     unusable={"cut": 0.1, "invalid": 0.1, "blank": 0.1},
 )
-CASES = {"plain": PLAIN, "steps": STEPS, "fanned": FANNED, "curated": CURATED, "judged": JUDGED}
+BRANCHED = Case(
+    recipe(
+        model=SERVER,
+        steps=[
+            {
+                "topics": {
+                    "prompt": {"user": "Name topics of {{ doc }}"},
+                    "output": {
+                        "type": "object",
+                        "properties": {
+                            "names": {
+                                "type": "array", "items": {"type": "string", "minLength": 5},
+                                "minItems": 1, "maxItems": 3,
+                            },
+                            "level": {"enum": ["easy", "hard"]},
+                        },
+                        "required": ["names", "level"],
+                        "additionalProperties": False,
+                    },
+                    "retries": 1,
+                }
+            },
+            {
+                "question": {
+                    "prompt": {"user": "Ask of {{ topic }}, number {{ doc }}"},
+                    "foreach": "topics.names", "as": "topic",
+                }
+            },
+            {"hint": {"prompt": {"user": "Hint at {{ question }}"}, "when": "topics.level == 'hard'"}},
+            {"answers": {"prompt": {"user": "{{ question }} {{ hint }}"}, "n": 3, "gather": True}},
+            {"comment": {"prompt": {"user": "Compare {{ answers | join }}"}, "n": 2}},
+        ],
+        record={
+            "prompt": [{"user": "{{ question }}"}],
+            "chosen": [{"assistant": "{{ answers | best(answers | map('length')) }}"}],
+            "rejected": [{"assistant": "{{ answers | worst(answers | map('length')) }}"}],
+            "answers": {"value": "answers"},
+            "comment": "{{ comment }}",
+        },
+        filters=["seen", {"words": {"of": "comment", "min": 18}}, "refusal"],
+        target=60,
+    ),
+    documents(60),
+    unusable={"cut": 0.15, "invalid": 0.2, "blank": 0.05},
+)  # fmt: skip
+CASES = {
+    "plain": PLAIN, "steps": STEPS, "fanned": FANNED, "curated": CURATED, "judged": JUDGED,
+    "branched": BRANCHED,
+}  # fmt: skip
 ASKING = [name for name, case in CASES.items() if case.recipe["steps"]]
 
 
@@ -235,10 +283,10 @@ def test_the_same_bytes_one_at_a_time_and_512(places: Callable[[str], Place], na
     said = place.summary
     assert said["planned"] == said["kept"] + said["dropped"] + said["failed"] + said["pending"]
     assert min(said["kept"], said["dropped"]) > 10, said
-    assert (said["failed"] > 0) == (name in ("steps", "curated", "judged")), said
-    assert said["ended_by"] == {"steps": "target", "judged": "target", "fanned": "output_tokens"}.get(
-        name, "tasks"
-    )
+    assert (said["failed"] > 0) == (name in ("steps", "curated", "judged", "branched")), said
+    assert said["ended_by"] == {
+        "steps": "target", "judged": "target", "branched": "target", "fanned": "output_tokens",
+    }.get(name, "tasks")  # fmt: skip
 
     def at(count: int) -> None:
         directory = place.root / f"at-{count}"
@@ -381,8 +429,10 @@ class Life:
         ("fanned", False, 6),
         ("curated", False, 5),
         ("judged", True, 4),
+        ("branched", False, 4),
+        ("branched", True, 4),
     ],
-)  # two runs each: 60 in all
+)  # two runs each: 76 in all
 def test_killed_at_random_moments_and_gone_on_with(
     places: Callable[[str], Place], name: str, faults: bool, kills: int
 ) -> None:
