@@ -39,7 +39,7 @@ def test_curating_what_exists_drops_what_was_planted(tmp_path: Path) -> None:
 
 
 @pytest.mark.llamacpp
-@pytest.mark.parametrize("name", ["quickstart", "classify"])
+@pytest.mark.parametrize("name", ["quickstart", "classify", "preference-pairs"])
 def test_generating_ones_write_rows(name: str, tmp_path: Path, default_model: Path) -> None:
     result = run(load(FOLDER / f"{name}.yaml", tasks=4), tmp_path / "run")
     assert result.planned == 4 == result.kept + result.dropped
