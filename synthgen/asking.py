@@ -150,18 +150,26 @@ class Asker:
         return spent
 
     async def answer(
-        self, manner: Manner, messages: Sequence[Message], paper: Paper, number: int | None = None
+        self,
+        manner: Manner,
+        messages: Sequence[Message],
+        paper: Paper,
+        numbered: tuple[bytes, int] | None = None,
     ) -> Any:
         """The answer, read as its form says. Asks again where it cannot be.
 
-        `number` is how many equal requests of the branch come before it, where that is not the paper's count.
-        Raises InvalidAnswer where no answer can be used, RequestFailed, Stopped or EngineUnreachable.
+        `numbered` is the request as the first of its kind, and how many equal ones of the branch come before
+        it, where that is not for the paper to count. Raises InvalidAnswer where no answer can be used,
+        RequestFailed, Stopped or EngineUnreachable.
         """
-        if number is None:
-            [number] = paper.numbered([manner.frame.body(messages, repeat=paper.repeat)])
+        if numbered is None:
+            plain = manner.frame.body(messages, repeat=paper.repeat)
+            numbered = plain, paper.numbered([plain])[0]
+        body, number = numbered
         asked, form = messages, manner.form
         for attempt in range(form.retries + 1):
-            body = manner.frame.body(asked, repeat=paper.repeat, number=number, attempt=attempt)
+            if number or attempt:
+                body = manner.frame.body(asked, repeat=paper.repeat, number=number, attempt=attempt)
             key = request_key(body)
             paper.requests.append(key)
             completion = await self._complete(manner, paper.task, key, body, asked)

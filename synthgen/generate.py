@@ -198,6 +198,8 @@ class Generation:
         after = self._after if task.index == self._start else None
         totals = (self._spent,) if after is None else ()
         grown = await self._grow(task, _Limb(dict(task.values), Paper(task.index, task.repeat, totals)), 0)
+        if len(grown) == 1 and after is None:
+            return grown
         branches = [replace(branch, rest=len(grown) - place) for place, branch in enumerate(grown, 1)]
         if after is None:
             return branches
@@ -231,17 +233,18 @@ class Generation:
         else:
             rendered = [prompt.render({**limb.values, **scope}) for scope in scopes]
         bodies = [asking.manner.frame.body(messages, repeat=limb.paper.repeat) for messages in rendered]
-        return list(zip(scopes, rendered, limb.paper.numbered(bodies), strict=True))
+        numbers = limb.paper.numbered(bodies)
+        return list(zip(scopes, rendered, zip(bodies, numbers, strict=True), strict=True))
 
     async def _answers(self, limb: _Limb, asking: _Asking, asked: Sequence[_Asked]) -> Any:
         """The answer to a step's one question, or the list of them. Raises what the first to fail raises."""
         if not asking.step.fan.gathers:
-            [(_, messages, number)] = asked
-            return await self.asker.answer(asking.manner, messages, limb.paper, number)
+            [(_, messages, numbered)] = asked
+            return await self.asker.answer(asking.manner, messages, limb.paper, numbered)
         papers = [Paper(limb.paper.task, limb.paper.repeat, limb.paper.totals) for _ in asked]
         answers = await _all(
-            self.asker.answer(asking.manner, messages, paper, number)
-            for (_, messages, number), paper in zip(asked, papers, strict=True)
+            self.asker.answer(asking.manner, messages, paper, numbered)
+            for (_, messages, numbered), paper in zip(asked, papers, strict=True)
         )
         for paper in papers:
             limb.paper.requests += paper.requests
@@ -256,16 +259,17 @@ class Generation:
     ) -> list[Branch]:
         """The branches of a step that fans out, each grown to its end."""
 
-        async def one(turn: int, scope: Mapping[str, Any], messages: Any, number: int) -> list[Branch]:
+        async def one(turn: int, question: _Asked) -> list[Branch]:
+            scope, messages, numbered = question
             own = limb.forked(turn, scope)
             try:
-                answer = await self.asker.answer(asking.manner, messages, own.paper, number)
+                answer = await self.asker.answer(asking.manner, messages, own.paper, numbered)
             except (RequestFailed, InvalidAnswer) as failure:
                 return [self._failed(task, own, asking, failure)]
             own.values[asking.step.name] = answer
             return await self._grow(task, own, place)
 
-        grown = await _all(one(turn, *question) for turn, question in enumerate(asked))
+        grown = await _all(one(turn, question) for turn, question in enumerate(asked))
         return [branch for each in grown for branch in each]
 
     def _finished(self, task: Task, limb: _Limb) -> Branch:
@@ -296,7 +300,8 @@ class Generation:
         )
 
 
-_Asked = tuple[Mapping[str, Any], list[dict[str, str]], int]  # what it sees besides, its messages, its number
+# What a question sees besides, its messages, and its request with its number among equal ones.
+_Asked = tuple[Mapping[str, Any], list[dict[str, str]], tuple[bytes, int]]
 
 
 async def _all(asking: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import sqlite3
 import threading
 from contextlib import closing
@@ -15,15 +16,23 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from synthgen import driver
+from synthgen import recurate as recuration
 from synthgen.api import load
+from synthgen.audit.croissant import croissant
+from synthgen.audit.erase import erase
 from synthgen.audit.history import history
+from synthgen.audit.material import Material
 from synthgen.audit.place import place_of
 from synthgen.audit.replay import replay
 from synthgen.audit.verify import verify
+from synthgen.cli import app
 from synthgen.engines.base import Completion, Request, RequestFailed
 from synthgen.errors import RunError
+from synthgen.record import Record
+from synthgen.recurate import recurate
 from synthgen.steps import path_of
 from synthgen.view import RunView
 from synthgen.workers import InProcess
@@ -57,7 +66,8 @@ CUT = "(it was cut at max_tokens)"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "open_measurer", lambda chain, _project, _records: InProcess(chain))
+    for place in (driver, recuration):
+        monkeypatch.setattr(place, "open_measurer", lambda chain, _project, _records: InProcess(chain))
     monkeypatch.setattr(driver, "DRAIN_SECONDS", 0.0)
 
 
@@ -689,3 +699,108 @@ def test_what_nothing_uses_is_said(tmp_path: Path) -> None:
     assert [notice.partition(":")[0] for notice in found] == ["seed tone", "step aside"]
     used = loaded(tmp_path / "b", recipe(steps=steps, filters=[{"words": {"of": "aside", "min": 1}}]))
     assert used.notices == ()
+
+
+# What is done with a run of branches
+
+
+def fanned_run(root: Path) -> Path:
+    given_recipe = loaded(root, fanned(), rows=6)
+    return run_it(given_recipe, FakeEngine(answered), directory=root / "runs" / "a").dir
+
+
+def test_it_is_curated_anew(tmp_path: Path) -> None:
+    place = fanned_run(tmp_path)
+    done = recurate(place, ["words.min=7"])
+    assert 0 < done.result.kept < done.result.planned == len(list(RunView(place).records(None, None)))
+    assert verify(place).findings.shown == []
+
+
+def test_erasing_a_branch_leaves_what_its_siblings_share(tmp_path: Path) -> None:
+    place = fanned_run(tmp_path)
+    with RunView(place) as view:
+        records = list(view.records(None, None))
+        keys = {each["id"]: {r["key"] for r in view.record(each["id"])["requests"]} for each in records}
+    erased, sibling = records[0]["id"], records[1]["id"]
+    own = keys[erased] - set().union(*(keys[each] for each in keys if each != erased))
+    assert own
+    assert keys[erased] & keys[sibling]
+    erase(place, [erased])
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal:
+        left = {key.hex() for (key,) in journal.execute("SELECT key FROM completions")}
+    assert own.isdisjoint(left)
+    assert keys[sibling] <= left
+    assert replay(place, [sibling]).exit_code == 0
+    assert verify(place).findings.shown == []
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("UPDATE records SET branch = '000.002' WHERE branch = '000.001' AND task = 0", "branch: "),
+        ("UPDATE records SET branch = '000' WHERE branch = '000.001' AND task = 0", "branch: "),
+        (
+            "UPDATE completions SET text = '{}' WHERE text LIKE '%score%'",
+            "request .*: attempt",
+        ),
+        ("UPDATE contents SET body = replace(body, '\"scores\":[', '\"scores\":[1,')", "row.scores"),
+        ('UPDATE contents SET body = replace(body, \'"question":"\', \'"question":"x\')', "fields.question"),
+    ],
+)
+def test_what_was_changed_is_named(tmp_path: Path, query: str, said: str) -> None:
+    place = fanned_run(tmp_path)
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal, journal:
+        assert journal.execute(query).rowcount > 0
+    differs = [each for record in replay(place, sample=999).records for each in record.transcript.differs]
+    assert any(re.search(said, each) for each in differs), differs
+
+
+def test_a_prompt_that_is_gone_leaves_what_cannot_be_judged(tmp_path: Path) -> None:
+    steps = [
+        {"answers": {"prompt": "tell", "n": 2, "gather": True}},
+        {"more": {"prompt": "tell", "n": 2, "sampling": {"top_p": 0.5}}},
+    ]
+    files = {"prompts/tell.yaml": "user: Tell me of {{ doc }}\n"}
+    result, _, _ = one(tmp_path, steps, {"text": "{{ more }}"}, files=files)
+    all_follow(result.dir)
+    (tmp_path / "prompts" / "tell.yaml").write_text("user: Another {{ doc }}\n")
+    found = replay(result.dir, sample=9)
+    assert [each.transcript.outcome for each in found.records] == ["not judged"] * 4
+    assert not [each for record in found.records for each in record.transcript.differs]
+
+
+def test_exports_know_the_columns(tmp_path: Path) -> None:
+    record = {
+        "prompt": [{"user": "{{ doc }}"}], "chosen": [{"assistant": "{{ answer }}"}],
+        "gap": {"value": "2", "type": "integer"}, "tools": {"value": "[]"},
+    }  # fmt: skip
+    for formats in (["jsonl"], ["jsonl", "parquet"]):
+        root = tmp_path / str(len(formats))
+        output = {"output": {"formats": formats}}
+        result, _, _ = one(root, [{"answer": {"prompt": USER}}], record, recipe=output)
+        fields = croissant(Material(result.dir / "dataset"))["recordSet"][0]["field"]
+        assert {field["name"]: field.get("dataType") for field in fields} == {
+            "id": "sc:Text", "prompt": None, "chosen": None, "gap": "sc:Integer", "tools": "sc:Text",
+        }  # fmt: skip
+
+
+def test_filters_see_what_is_preferred() -> None:
+    row = {
+        "prompt": [{"role": "user", "content": "Why?"}],
+        "chosen": [{"role": "assistant", "content": "So."}],
+        "rejected": [{"role": "assistant", "content": "No."}],
+    }
+    record = Record("r", {}, row)
+    assert (record.instruction, record.answer, record.all) == ("Why?", "So.", "Why?\n\nSo.\n\nNo.")
+    plain = Record("r", {}, {"prompt": "Why?", "completion": "So."})
+    assert (plain.messages, plain.answer, plain.all) == ([], "So.", "Why?\n\nSo.")
+
+
+def test_validate_and_preview_show_the_fan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project(tmp_path, fanned(), rows=2)
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, ["validate", "a"]).output
+    assert "foreach card.facts, as fact" in shown
+    assert "n 2, gather True, retries 2" in shown
+    assert "when card.topic == 'bread'" in shown
+    assert "about 18 requests" in shown  # a task's card, question, hint, two answers, and two grades of each

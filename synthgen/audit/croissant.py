@@ -13,6 +13,7 @@ from typing import Any
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.material import Material, mapping
+from synthgen.recipe import RecordShape
 
 ENCODINGS = {
     ".jsonl": "application/jsonlines",
@@ -21,6 +22,8 @@ ENCODINGS = {
     ".md": "text/markdown",
     ".yaml": "application/yaml",
 }
+DATA_TYPES = {"integer": "sc:Integer", "number": "sc:Float", "boolean": "sc:Boolean"}
+KINDS = {"list": "messages", "int64": "integer", "double": "number", "bool": "boolean"}
 # The context that the specification gives, with the vocabulary of PROV.
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -110,10 +113,11 @@ def _record_set(material: Material, split: str) -> dict[str, Any]:
         return {**place, "extract": {"column": column}, **transforms}
 
     fields = []
-    for name in _columns(material, split, parquet):
+    for name, kind in _columns(material, parquet).items():
         id = f"{split}/{name}"
-        field: dict[str, Any] = {"@type": "cr:Field", "@id": id, "name": _plain(name), "dataType": "sc:Text"}
-        if name == "messages":
+        data = DATA_TYPES.get(kind, "sc:Text")
+        field: dict[str, Any] = {"@type": "cr:Field", "@id": id, "name": _plain(name), "dataType": data}
+        if kind == "messages":
             del field["dataType"]
             field["repeated"] = True
             field["subField"] = [
@@ -133,19 +137,21 @@ def _record_set(material: Material, split: str) -> dict[str, Any]:
     return {"@type": "cr:RecordSet", "@id": split, "name": _plain(split), **keyed, "field": fields}
 
 
-def _columns(material: Material, split: str, parquet: list[str]) -> list[str]:
-    """The names of the fields, in order."""
+def _columns(material: Material, parquet: list[str]) -> dict[str, str]:
+    """The fields in order, each with its kind."""
     if parquet:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            return [str(name) for name in pq.read_schema(material.dataset / parquet[0]).names]
+            schema = pq.read_schema(material.dataset / parquet[0])
+            return {str(field.name): KINDS.get(str(field.type).partition("<")[0], "text") for field in schema}
         except (pa.ArrowException, OSError) as error:
             raise CannotJudge(f"{parquet[0]} is not Parquet: {error}") from None
-    said = mapping(material.lock["recipe"].get("record"))
-    names = [name for name in said if name not in ("from", "messages")]
-    return ["id", *(["messages"] if {"from", "messages"} & said.keys() else []), *names]
+    try:
+        return {"id": "text", **RecordShape.model_validate(material.lock["recipe"].get("record")).kinds}
+    except ValueError as error:
+        raise CannotJudge(f"recipe.lock.yaml is not what synthgen wrote: {error}"[:300]) from None
 
 
 def _provenance(lock: Mapping[str, Any], material: Material) -> dict[str, Any]:

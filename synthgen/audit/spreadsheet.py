@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from synthgen.audit.material import Material, Told
+from synthgen.record import Record
 
 HEADS = "id state dropped_by value bound sources question answer".split()
 WORDS = 30
@@ -60,6 +61,8 @@ def _bound(why: Mapping[str, Any]) -> str:
 def _said(row: Mapping[str, Any]) -> tuple[str, str]:
     """The first words of the last question and of the last answer; else of the row's first and last field."""
     messages = row.get("messages")
+    if messages is None:
+        messages = Record("", {}, row).messages or None
     if isinstance(messages, list) and all(isinstance(message, Mapping) for message in messages):
         by_role = {str(message.get("role")): message.get("content") for message in messages}
         return first_words(by_role.get("user")), first_words(by_role.get("assistant"))

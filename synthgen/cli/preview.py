@@ -82,6 +82,7 @@ def _as_json(judged: Judged) -> dict[str, Any]:
     return {
         "id": entry.id,
         **row,
+        "branch": entry.branch,
         "state": entry.state,
         "dropped_by": entry.dropped_by,
         "error": entry.error,
@@ -92,7 +93,8 @@ def _as_json(judged: Judged) -> dict[str, Any]:
 def _show(loaded: Loaded, judged: Judged, number: int, count: int) -> None:
     shown = _as_json(judged)
     why = f" by {shown['dropped_by']}" if shown["dropped_by"] else ""
-    out(f"── {number}/{count}  {shown['id']}  {shown['state']}{why}")
+    where = f"  branch {shown['branch']}" if shown["branch"] != "0" else ""
+    out(f"── {number}/{count}  {shown['id']}{where}  {shown['state']}{why}")
     show_row({name: shown[name] for name in loaded.shape.columns if name in shown}, 2000)
     if shown["error"]:
         out(f"failed: {plain(shown['error'])}")
