@@ -59,11 +59,25 @@ seeds = (
 uses = optional(
     of=names, min=st.floats(-9, 9), max=st.floats(-9, 9), action=st.sampled_from(["drop", "flag"])
 )
+fans = st.builds(
+    lambda form, fan, more: {**form, **fan, **more},
+    optional(output=st.just({"type": "object"}))
+    | st.just({"extract": {"tag": "a"}})
+    | st.just({"extract": {"regex": "a(.*)"}}),
+    optional(n=st.integers(1, 20))
+    | st.builds(
+        lambda gather: {"foreach": "x", "as": "given its own below", "gather": gather}, st.booleans()
+    ),
+    optional(retries=st.integers(0, 20), when=texts),
+)
 recipes = st.builds(
     lambda must, seeds, steps, filters, end: {
         **must,
         "seeds": {f"s{place}": seed for place, seed in enumerate(seeds)},
-        "steps": [{f"t{place}": step} for place, step in enumerate(steps)],
+        "steps": [
+            {f"t{place}": {**step, **({"as": f"i{place}"} if "as" in step else {})}}
+            for place, step in enumerate(steps)
+        ],
         "filters": [use if isinstance(use, str) else {f"f{place}": use} for place, use in enumerate(filters)],
         **end,
     },
@@ -84,7 +98,7 @@ recipes = st.builds(
         st.builds(
             lambda prompt, more: {"prompt": prompt, **more},
             texts | st.fixed_dictionaries({"user": texts}),
-            optional(sampling=samplings),
+            optional(sampling=samplings) | fans,
         ),
         max_size=3,
     ),

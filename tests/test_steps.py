@@ -29,8 +29,9 @@ from synthgen.audit.place import place_of
 from synthgen.audit.replay import replay
 from synthgen.audit.verify import verify
 from synthgen.cli import app
+from synthgen.counting import Counts
 from synthgen.engines.base import Completion, Request, RequestFailed
-from synthgen.errors import RunError
+from synthgen.errors import RecipeError, RunError
 from synthgen.record import Record
 from synthgen.recurate import recurate
 from synthgen.steps import path_of
@@ -804,3 +805,56 @@ def test_validate_and_preview_show_the_fan(tmp_path: Path, monkeypatch: pytest.M
     assert "n 2, gather True, retries 2" in shown
     assert "when card.topic == 'bread'" in shown
     assert "about 18 requests" in shown  # a task's card, question, hint, two answers, and two grades of each
+
+
+# A recipe from a stranger
+
+
+@pytest.mark.parametrize(
+    ("key", "expression"),
+    [
+        ("when", "doc.__class__.__mro__"),
+        ("when", "doc | attr('__class__')"),
+        ("when", "x }}{{ doc"),
+        ("when", "doc) }}{% for a in doc %}{% endfor %}{{ (doc"),
+        ("when", "self.__init__"),
+        ("when", "range(10)"),
+        ("foreach", "cycler"),
+        ("foreach", "(" * 500 + "doc" + ")" * 500),
+    ],
+)
+def test_an_expression_leads_nowhere(tmp_path: Path, key: str, expression: str) -> None:
+    said = recipe(steps=[{"answer": {"prompt": USER, key: expression}}])
+    assert problems(project(tmp_path, said))[0].file == tmp_path / "recipes" / "a.yaml"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "'x' * 10 ** 9",
+        "[doc] * 10 ** 9",
+        "9 ** 9 ** 9",
+        "doc.format('{:1000000000}')",
+        "('x' | center(10 ** 9)) or 1",
+        "doc | indent(10 ** 9)",
+        "doc | replace('', doc * 1) | replace('', doc | indent(9 ** 7))",
+        "doc | best(doc | map('length')) | indent(10 ** 9)",
+    ],
+)
+def test_an_expression_is_no_bomb(tmp_path: Path, expression: str) -> None:
+    steps = [{"answer": {"prompt": {"user": "Of {{ doc }}"}, "when": expression}}]
+    try:
+        result, _, engine = one(tmp_path, steps, {"text": "{{ answer }}"}, rows=1)
+    except RecipeError:
+        return  # it is no expression here
+    assert (result.failed, engine.asked) == (1, [])
+
+
+def test_a_journal_of_the_version_before_is_gone_on_with() -> None:
+    before = {
+        "kept": 3, "dropped": 2, "failed": 1, "requests": 6, "filters": {}, "errors": [],
+        "spent": {"input_tokens": 1, "output_tokens": 2, "units": 0},
+    }  # fmt: skip
+    counts = Counts.of_json(before)
+    assert (counts.tasks, counts.rest, counts.planned(10)) == (6, 0, 10)
+    assert Counts.of_json(json.loads(json.dumps(counts.as_json()))) == counts

@@ -87,6 +87,34 @@ def test_the_answer_is_decoded_under_the_schema(engine: LlamaCppEngine) -> None:
 
 
 @pytest.mark.llamacpp
+def test_parts_within_parts_are_decoded_under_the_schema(engine: LlamaCppEngine) -> None:
+    from jsonschema import validate
+
+    place = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "minLength": 2, "maxLength": 8},
+            "kind": {"enum": ["town", "river", "hill"]},
+            "score": {"type": "integer", "minimum": 1, "maximum": 10},
+        },
+        "required": ["name", "kind", "score"],
+        "additionalProperties": False,
+    }
+    schema = {
+        "type": "object",
+        "properties": {"places": {"type": "array", "items": place, "minItems": 2, "maxItems": 3}},
+        "required": ["places"],
+        "additionalProperties": False,
+    }
+    sampling = {"max_tokens": 250, "temperature": 0.7}
+    given = complete(engine, *(ask(seed=seed, schema=schema, sampling=sampling) for seed in range(4)))
+    whole = [json.loads(got.text) for got in given if got.finish_reason == "stop"]
+    assert len(whole) >= 3
+    for value in whole:
+        validate(value, schema)
+
+
+@pytest.mark.llamacpp
 def test_with_one_slot_a_request_answers_the_same_alone_and_among_others_in_any_order(
     default_model: Path,
 ) -> None:

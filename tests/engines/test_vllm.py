@@ -123,6 +123,20 @@ def test_answers_under_a_schema(complete: Callable[..., list[Any]]) -> None:
         jsonschema.validate(json.loads(answer.text), CARD)
 
 
+def test_answers_under_a_schema_with_parts_within_parts(complete: Callable[..., list[Any]]) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"cards": {"type": "array", "items": CARD, "minItems": 1, "maxItems": 2}},
+        "required": ["cards"],
+        "additionalProperties": False,
+    }
+    requests = [ask(f"Write exam questions {n} on history.", n, schema, max_tokens=250) for n in range(4)]
+    answers = [answer for answer in complete(*requests) if answer.finish_reason == "stop"]
+    assert len(answers) >= 3
+    for answer in answers:
+        jsonschema.validate(json.loads(answer.text), schema)
+
+
 def test_one_too_long_fails_and_the_others_go_on(complete: Callable[..., list[Any]]) -> None:
     one, long, other = complete(ask("Hello"), ask("word " * CONTEXT), ask("Hello"))
     assert isinstance(long, RequestFailed)
