@@ -169,7 +169,7 @@ def verifying(folder: Path, run: Path, rows: int) -> None:
     loaded = load(folder / "recipes" / "chats.yaml")
     place = folder / "many"
     place.mkdir()
-    about = Published(loaded.recipe, loaded.chain, {})
+    about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, {})
     filters = {link.name: {"dropped": 0} for link in loaded.chain}
     summary = {"planned": rows, "kept": rows, "dropped": 0, "failed": 0, "filters": filters}
     journal: Any = SimpleNamespace(path=place, records=lambda _: copies(run, rows))

@@ -341,7 +341,7 @@ class Driver:
         summary = result.as_json()
         loaded = self._loaded
         models = {name: engine.identity.id for name, engine in self._engines.items()}
-        about = Published(loaded.recipe, loaded.chain, models, self._signer)
+        about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, models, self._signer)
         write_version(self._directory, about, journal, version, self._lock_yaml(cut), summary)
         journal.finish_version(version, summary)
         return True

@@ -108,6 +108,7 @@ class LoadedCuration:
     project: Project
     chain: Sequence[ChainFilter]
     models: Mapping[str, ModelRef]
+    columns: Sequence[str]
     notices: Sequence[str]
 
     @property
@@ -135,7 +136,7 @@ def load_curation(
     except (ValidationError, TypeError, KeyError) as error:
         raise RecipeError([Problem(f"is not what synthgen wrote: {error}", locked.path)]) from None
     loader = _Loader(recipe, locked, project, ("recipe",))
-    chain, _ = loader.chain(), loader.shape()
+    chain, shape = loader.chain(), loader.shape()
     models = loader.models(engine, model, base_url)
     if loader.problems:
         raise RecipeError(loader.problems)
@@ -145,7 +146,7 @@ def load_curation(
         for link in chain
         if link.definition.code_sha256() != before.get(link.name)
     ]
-    return LoadedCuration(recipe, project, chain, models, [*loader.notices, *notices])
+    return LoadedCuration(recipe, project, chain, models, shape.columns, [*loader.notices, *notices])
 
 
 @dataclass(frozen=True)

@@ -326,6 +326,11 @@ class RecordShape(BaseModel):
         return self
 
     @property
+    def columns(self) -> list[str]:
+        """The row's fields beside its id, in order."""
+        return list(self.kinds)
+
+    @property
     def kinds(self) -> dict[str, str]:
         """The row's fields beside its id, in order, each with its kind: a `Kind` or `messages`."""
         first = {"messages": "messages"} if self.from_ is not None or self.messages else {}

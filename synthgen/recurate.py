@@ -146,7 +146,7 @@ class Recuration:
         models = {
             "" if name == "default" else name: each["id"] for name, each in self._said["models"].items()
         }
-        about = Published(loaded.recipe, loaded.chain, models, self._signer)
+        about = Published(loaded.recipe, loaded.chain, loaded.columns, models, self._signer)
         summary = done.result.as_json()
         done.result.dir.parent.mkdir(exist_ok=True)
         done.result.dir.mkdir(exist_ok=True)

@@ -33,7 +33,7 @@ def published(lock: Mapping[str, Any], chain: Sequence[Mapping[str, Any]]) -> Pu
         links = [_link(each) for each in chain]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CannotJudge(f"recipe.lock.yaml is not what synthgen wrote: {error}"[:300]) from None
-    return Published(recipe, links, models, signing_key(os.environ))
+    return Published(recipe, links, recipe.record.columns, models, signing_key(os.environ))
 
 
 def _link(said: Mapping[str, Any]) -> Link:

@@ -51,6 +51,7 @@ class Published:
 
     recipe: Recipe
     chain: Sequence[Bounded]
+    columns: Sequence[str]
     models: Mapping[str, str]
     signer: CryptoSigner | None = None
 
