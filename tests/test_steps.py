@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from synthgen import driver
+from synthgen import driver, engines
 from synthgen import recurate as recuration
 from synthgen.api import load
 from synthgen.audit.croissant import croissant
@@ -858,3 +858,15 @@ def test_a_journal_of_the_version_before_is_gone_on_with() -> None:
     counts = Counts.of_json(before)
     assert (counts.tasks, counts.rest, counts.planned(10)) == (6, 0, 10)
     assert Counts.of_json(json.loads(json.dumps(counts.as_json()))) == counts
+
+
+def test_a_preview_shows_a_task_as_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What siblings share is shown once."""
+    project(tmp_path, fanned(), rows=1)
+    monkeypatch.chdir(tmp_path)
+    fake = FakeEngine(wrong_at_first(1))
+    monkeypatch.setattr(engines, "open_engines", lambda models, *_, **__: dict.fromkeys(models, fake))
+    shown = CliRunner().invoke(app, ["preview", "a", "-n", "1"]).output
+    assert shown.count("step card, asked again (1)\n") == 1
+    assert shown.count("step card, asked again (1): as above") == shown.count("── ") - 1 > 0
+    assert "branch 000.001" in shown

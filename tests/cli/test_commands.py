@@ -306,7 +306,13 @@ def test_preview_shows_records_and_leaves_nothing(tmp_path: Path, command: Comma
     assert ended.code == 0
     assert len(ended.json) == 4
     for record in ended.json:
-        assert list(record) == ["id", "messages", "branch", "state", "dropped_by", "error", "measurements"]
+        assert list(record) == [
+            "id", "messages", "branch", "state", "dropped_by", "error", "measurements", "steps",
+        ]  # fmt: skip
+        [asked] = record["steps"]
+        assert (asked["step"], asked["attempt"]) == ("answer", 0)
+        assert asked["answer"].strip() == record["messages"][1]["content"]
+        assert asked["messages"][0]["content"].startswith("Say something of")
         assert record["state"] == ("kept" if record["measurements"]["words"]["value"] >= 6 else "dropped")
     shown = command("preview", "a", "-n", "2")
     assert shown.out.count("── ") == 2
