@@ -18,6 +18,7 @@ from typing import Any
 
 from synthgen import __version__
 from synthgen.asking import Asker
+from synthgen.balance import Schedule
 from synthgen.chain import describe
 from synthgen.counting import Counts
 from synthgen.curate import Curation, Judged
@@ -89,6 +90,7 @@ class RunResult:
     money: float | None = None
     written: bool = True
     errors: Sequence[tuple[str, int]] = ()
+    balance: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The object that `run --json` prints."""
@@ -108,6 +110,7 @@ class RunResult:
             "usage": dict(self.usage),
             "money": self.money,
             "seconds": round(self.seconds, 3),
+            **({"balance": dict(self.balance)} if self.balance else {}),
         }
 
 
@@ -156,6 +159,7 @@ class Driver:
         self._max_failures = max_failures
         self._patience = patience or Patience()
         self._seconds_before = 0.0
+        self._schedule: Schedule | None = None
         self._kept_alive: dict[int, dict[str, Any]] = {}
         self._locked = lock(loaded, {name: engine.identity for name, engine in engines.items()})
         self._began = time.monotonic()
@@ -248,6 +252,7 @@ class Driver:
             target=self._loaded.recipe.target,
             ended_by=said.get("ended_by"),
             money=said.get("money"),
+            balance=said.get("balance", {}),
         )
 
     @property
@@ -291,6 +296,7 @@ class Driver:
                 journal.checkpoint(version, curation.tree.size, curation.tree.root())
             place = curation.counts
             partly = place.rest > 0
+            schedule = self._scheduled(journal, version, place)
             generation = Generation(
                 loaded,
                 asker,
@@ -298,6 +304,7 @@ class Driver:
                 start=place.task if partly else place.tasks,
                 after=place.branch if partly else None,
                 spent=place.spent,
+                schedule=schedule,
             )
             journal.on_commit = lambda: (version, self._progress_of(curation))
             stopped = None
@@ -324,6 +331,20 @@ class Driver:
             return result
         written = self._write(journal, version, result, curation, generation, cut)
         return replace(result, written=written)
+
+    def _scheduled(self, journal: Journal, version: int, place: Counts) -> Schedule | None:
+        """The order of a balanced recipe's tasks, as far as an earlier session came."""
+        if self._loaded.balance is None:
+            return None
+        self._schedule = Schedule(self._loaded.plan, self._loaded.balance)
+        self._schedule.recall((entry.task, entry.state == "kept") for entry, _ in journal.records(version))
+        self._next_round(place)
+        return self._schedule
+
+    def _next_round(self, counts: Counts) -> None:
+        """Begin a round where the one before it has been judged."""
+        if self._schedule is not None and counts.rest == 0 and counts.tasks == self._schedule.open:
+            self._schedule.go_on()
 
     def _write(
         self,
@@ -404,6 +425,10 @@ class Driver:
             aclosing(curation.judge(branches)) as all_judged,
         ):
             async for judged in all_judged:
+                if self._schedule is not None:
+                    self._schedule.tell(judged.entry.task, kept=judged.entry.state == "kept")
+                    if not curation.ended:
+                        self._next_round(curation.counts)
                 self._look_ahead(generation, curation)
                 if self._on_record is not None:
                     self._on_record(judged)
@@ -421,7 +446,11 @@ class Driver:
             shares.append(counts.judged / spent - counts.judged)
         if shares:
             of_a_task = (counts.judged + FIRST_FEW * fan) / (counts.tasks + FIRST_FEW)
-            generation.go_up_to(counts.tasks + int(max(0, min(shares)) / of_a_task * 1.2) + 1)
+            up_to = counts.tasks + int(max(0, min(shares)) / of_a_task * 1.2) + 1
+            schedule = self._schedule
+            if schedule is not None and schedule.limit is None:
+                up_to = min(up_to, schedule.open)
+            generation.go_up_to(up_to)
 
     def _all_judged(self, curation: Curation) -> bool:
         return curation.ended or self._all_tasks(curation.counts)
@@ -433,7 +462,8 @@ class Driver:
         return min(counts.planned(limit), self._loaded.attempts or sys.maxsize)
 
     def _all_tasks(self, counts: Counts) -> bool:
-        return counts.tasks == self._loaded.plan.limit and counts.rest == 0
+        order = self._schedule or self._loaded.plan
+        return counts.tasks == order.limit and counts.rest == 0
 
     def _result(
         self,
@@ -475,6 +505,7 @@ class Driver:
             reused_from=reused_from,
             money=counts.spent.money if any(ref.prices for ref in self._loaded.models.values()) else None,
             errors=counts.errors.most_common(3),
+            balance=self._schedule.reached() if self._schedule is not None else {},
         )
 
     def _ended_by(self, curation: Curation, cut: Mapping[str, Any] | None) -> str | None:

@@ -18,6 +18,7 @@ import orjson
 
 from synthgen.answers import InvalidAnswer
 from synthgen.asking import Asker, Manner, Paper
+from synthgen.balance import Schedule
 from synthgen.conversation import NoConversation
 from synthgen.digests import record_id
 from synthgen.engines.base import RequestFailed
@@ -96,14 +97,19 @@ class Generation:
         start: int = 0,
         after: str | None = None,
         spent: Spent | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
-        """Begin with task number `start`, behind its branch `after` if given, when so much has been spent."""
+        """Begin with task number `start`, behind its branch `after` if given, when so much has been spent.
+
+        The order is the plan's, or the schedule's where there is one.
+        """
         self._loaded = loaded
         self.asker = asker
         self._journal = journal
         self._start = start
         self._after = after
         self._spent = replace(spent) if spent is not None else Spent()
+        self._order = schedule or loaded.plan
         self._up_to: int | None = None
         self._moved = asyncio.Event()
         self._steps = [
@@ -151,7 +157,7 @@ class Generation:
 
         Raises EngineUnreachable where the engine does not come back. Closing the iterator cancels what runs.
         """
-        tasks = self._loaded.plan.tasks(self._start)
+        tasks = self._order.tasks(self._start)
         budget = self._loaded.recipe.budget
         running: deque[asyncio.Task[list[Branch]]] = deque()
         exhausted, begun = False, self._start

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from synthgen import recipe as language
 from synthgen.answers import Form, form_of, pattern_of
+from synthgen.balance import Balance, balance_of
 from synthgen.chain import ChainFilter
 from synthgen.digests import canonical
 from synthgen.errors import Problem, RecipeError, RunError, UsageError
@@ -35,7 +36,7 @@ from synthgen.recipe import (
 )
 from synthgen.record import PARTS
 from synthgen.row import Messages, RowShape, Text, row_shape
-from synthgen.seeds import Drawn, FileRows, Rows, drawn, list_rows
+from synthgen.seeds import Drawn, FileRows, ListRows, Rows, drawn, list_rows
 from synthgen.steps import Fan, fan_of
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
@@ -71,6 +72,7 @@ class Loaded:
     files: Mapping[str, FileRows]
     notices: Sequence[str]
     base_url: str | None = None
+    balance: Balance | None = None
 
     @property
     def runs(self) -> Path:
@@ -141,7 +143,11 @@ def load_curation(
     if loader.problems:
         raise RecipeError(loader.problems)
     before = {each["name"]: each["code_sha256"] for each in said["filters"]}
-    notices = [
+    frozen = (
+        "the bounds of the run chose its seeds, for `balance:`; curating takes the records that there are"
+    )
+    notices = [frozen] if recipe.balance and changes else []
+    notices += [
         f"filter {link.name} is not what it was when the run was made: it measures again"
         for link in chain
         if link.definition.code_sha256() != before.get(link.name)
@@ -359,6 +365,16 @@ class _Loader:
         if self.problems:
             raise RecipeError(self.problems)
         self._note_unused()
+        listed = {
+            name: found.rows
+            for name, found in {**rows, **choices}.items()
+            if isinstance(found, ListRows | Drawn) and name not in self.files
+        }
+        balance, wrong = balance_of(self.recipe, {name: listed.get(name) for name in self.recipe.seeds})
+        if wrong:
+            for place, message, hint in wrong:
+                self._wrong(place, message, hint)
+            raise RecipeError(self.problems)
         plan = Plan(self.recipe.seed, rows, choices, self._limit(rows))
         return Loaded(
             self.recipe,
@@ -372,6 +388,7 @@ class _Loader:
             self.files,
             tuple(self.notices),
             base_url,
+            balance,
         )
 
     def _note_unused(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -400,6 +402,26 @@ class Budget(Part):
     seconds: float | None = Field(None, gt=0, description="Of wall-clock time.")
 
 
+def _text_keys(value: Any) -> Any:
+    """The values of a field as text, as they are compared: YAML may read them as numbers, true or false."""
+    if not isinstance(value, dict):
+        return value
+    return {key if isinstance(key, str) else json.dumps(key): share for key, share in value.items()}
+
+
+Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Shares = Annotated[dict[str, Share], Field(min_length=1), BeforeValidator(_text_keys)]
+
+
+def _shares_kind(value: Any) -> str:
+    return "even" if isinstance(value, str) else "shares"
+
+
+Wished = Annotated[
+    Annotated[Literal["even"], Tag("even")] | Annotated[Shares, Tag("shares")], Discriminator(_shares_kind)
+]
+
+
 class Output(Part):
     """Which files a dataset has."""
 
@@ -432,6 +454,16 @@ class Recipe(Part):
     tasks: int | None = Field(None, ge=1)
     passes: int | None = Field(None, ge=1)
     budget: Budget = Budget()
+    balance: dict[str, Wished] = Field(
+        {},
+        description="Of a seed, or a field of its rows (`row.topic`): the share of each value in kept rows.",
+    )
+    round: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Tasks of a round: what the next takes, the verdicts before it say.",
+    )
     output: Output = Output()
 
     @field_validator("name")
@@ -474,6 +506,12 @@ class Recipe(Part):
             raise Misplaced(
                 "`attempts:` limits what a `target:` may try, and there is none; use `tasks:`", "budget"
             )
+        if self.balance and self.target is None:
+            raise Misplaced(
+                "`balance:` chooses tasks for a `target:` of kept rows, and there is none", "balance"
+            )
+        if self.round is not None and not self.balance:
+            raise Misplaced("`round:` is the size of the rounds of `balance:`, and there is none", "round")
         taken = set(self.seeds)
         branches = 1
         for place, (name, step) in enumerate(self.named_steps()):

@@ -206,9 +206,25 @@ BRANCHED = Case(
     documents(60),
     unusable={"cut": 0.15, "invalid": 0.2, "blank": 0.05},
 )  # fmt: skip
+BALANCED = Case(
+    recipe(
+        model=SERVER,
+        seeds={
+            "doc": {"path": "data/docs.jsonl", "field": "text"},
+            "level": {"choice": {"easy": 0.8, "hard": 0.2}},
+        },
+        steps=[{"answer": {"prompt": {"user": "Write, {{ level }} to read, of {{ doc }}"}}}],
+        record={"messages": [{"user": "{{ doc }}"}, {"assistant": "{{ answer }}"}], "level": "{{ level }}"},
+        filters=["seen", {"words": {"min": 15}}],
+        target=90,
+        balance={"level": "even"},
+        round=24,
+    ),
+    documents(300),
+)
 CASES = {
     "plain": PLAIN, "steps": STEPS, "fanned": FANNED, "curated": CURATED, "judged": JUDGED,
-    "branched": BRANCHED,
+    "branched": BRANCHED, "balanced": BALANCED,
 }  # fmt: skip
 ASKING = [name for name, case in CASES.items() if case.recipe["steps"]]
 
@@ -256,7 +272,7 @@ class Place:
 
     @property
     def code(self) -> int:
-        return 0 if self.case is PLAIN else 3  # some tasks fail, or the budget ends it
+        return 0 if self.case in (PLAIN, BALANCED) else 3  # some tasks fail, or the budget ends it
 
 
 @pytest.fixture(scope="module")
@@ -284,9 +300,9 @@ def test_the_same_bytes_one_at_a_time_and_512(places: Callable[[str], Place], na
     assert said["planned"] == said["kept"] + said["dropped"] + said["failed"] + said["pending"]
     assert min(said["kept"], said["dropped"]) > 10, said
     assert (said["failed"] > 0) == (name in ("steps", "curated", "judged", "branched")), said
-    assert said["ended_by"] == {
-        "steps": "target", "judged": "target", "branched": "target", "fanned": "output_tokens",
-    }.get(name, "tasks")  # fmt: skip
+    targets = ("steps", "judged", "branched", "balanced")
+    ends = dict.fromkeys(targets, "target") | {"fanned": "output_tokens"}
+    assert said["ended_by"] == ends.get(name, "tasks")
 
     def at(count: int) -> None:
         directory = place.root / f"at-{count}"

@@ -211,6 +211,12 @@ def show_summary(loaded: Loaded, result: RunResult) -> None:
         f"planned {result.planned:,} = kept {result.kept:,} + dropped {result.dropped:,} "
         f"+ failed {result.failed:,} + pending {result.pending:,}"
     )
+    for field, values in result.balance.items():
+        shown = (
+            f"{plain(value, 40)} {said['share'] or 0:.0%} (wished {said['wished']:.0%})"
+            for value, said in values.items()
+        )
+        out(f"balance of {plain(field)}: {', '.join(shown)}")
     usage = result.usage
     out(
         f"{usage['requests']:,} requests asked, {result.reused:,} answers reused, "

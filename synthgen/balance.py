@@ -1,0 +1,220 @@
+"""Balance: tasks in an order that keeps the kept rows near wished shares of their seeds' values.
+
+Tasks come in rounds of one size. What a round takes follows from the verdicts on the rounds before it and
+from nothing else, so that it is the same however the run went. A task that is not wanted yet waits for a
+later round.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from typing import Any
+
+from synthgen.errors import RunError
+from synthgen.plan import Plan, Task
+from synthgen.recipe import Recipe
+from synthgen.record import as_text
+from synthgen.seeds import SeedRow
+from synthgen.yamlfile import did_you_mean
+
+WAITING = 10_000  # tasks of one group that wait for their turn, at most; more are passed over
+LOOKED_THROUGH = 50_000  # tasks that are looked at to fill one round, at most
+MOST_GROUPS = 1000
+FIRST_FEW = 4  # as if so many had been tried and kept: what few verdicts say is no reason to ask for many
+
+Group = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The wished share of each value of each field, and how many tasks a round has."""
+
+    shares: Mapping[str, Mapping[str, float]]
+    round: int
+
+
+def value_of(values: Mapping[str, Any], field: str) -> str:
+    """The value of a field such as `level` or `row.topic` of a task's seeds, as text; empty without one."""
+    value: Any = values
+    for part in field.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return "" if value is None else as_text(value)
+
+
+def balance_of(
+    recipe: Recipe, values: Mapping[str, Sequence[SeedRow] | None]
+) -> tuple[Balance | None, list[tuple[tuple[str, ...], str, str | None]]]:
+    """What a recipe wishes, if it does, and what is wrong with it: (where, message, hint) each.
+
+    `values` are the seeds, with what each chooses from where that is in the recipe.
+    """
+    wrong: list[tuple[tuple[str, ...], str, str | None]] = []
+    shares: dict[str, dict[str, float]] = {}
+    for field, wished in recipe.balance.items():
+        name = field.partition(".")[0]
+        if name not in values:
+            message = f"`{field}` is no seed: what is balanced is which seeds are spent, before any step"
+            wrong.append((("balance", field), message, did_you_mean(name, values)))
+            continue
+        if wished == "even":
+            rows = None if "." in field else values[name]
+            if rows is None:
+                hint = "for example: {easy: 0.5, hard: 0.5}"
+                message = f"`even` is for a list or a choice in the recipe; name the values of `{field}`"
+                wrong.append((("balance", field), message, hint))
+                continue
+            weights = {as_text(row.value): 1.0 for row in rows}
+        else:
+            weights = dict(wished)
+        whole = sum(weights.values())
+        shares[field] = {value: weight / whole for value, weight in weights.items()}
+    groups = prod(map(len, shares.values()))
+    if groups > MOST_GROUPS:
+        message = (
+            f"there are {groups:,} combinations of values, more than {MOST_GROUPS:,}: balance fewer fields"
+        )
+        wrong.append((("balance",), message, None))
+    if not shares or wrong:
+        return None, wrong
+    return Balance(shares, recipe.round or max(16, min(256, (recipe.target or 0) // 8))), []
+
+
+class Schedule:
+    """A plan's tasks in the order of rounds, numbered anew from 0.
+
+    The values of several fields are balanced together: a combination is wished as often as the product of its
+    shares says.
+    """
+
+    def __init__(self, plan: Plan, balance: Balance) -> None:
+        self._balance = balance
+        self._fields = list(balance.shares)
+        self._wished: dict[Group, float] = {
+            group: prod(balance.shares[name][value] for name, value in zip(self._fields, group, strict=True))
+            for group in product(*balance.shares.values())
+        }
+        self._base = plan.tasks()
+        self._dry = False
+        self._waiting: dict[Group, deque[Task]] = {group: deque() for group in self._wished}
+        self._tried: Counter[Group] = Counter()
+        self._kept: Counter[Group] = Counter()
+        self._first = 0
+        self._round: list[Task] = []
+        self._next_round()
+
+    @property
+    def open(self) -> int:
+        """The number of the first task that no round has yet."""
+        return self._first + len(self._round)
+
+    @property
+    def limit(self) -> int | None:
+        """How many tasks there are in all; None until that is known."""
+        return self.open if not self._round else None
+
+    def tasks(self, start: int) -> Iterator[Task]:
+        """The tasks from number `start` on. Not to be asked for one that is not open yet, unless all are."""
+        number = start
+        while number < self.open:
+            yield self._round[number - self._first]
+            number += 1
+
+    def tell(self, task: int, *, kept: bool) -> None:
+        """What became of a branch of a task of this round."""
+        self._kept[self._group(self._round[task - self._first])] += kept
+
+    def go_on(self) -> None:
+        """All of this round has been told: begin the next."""
+        self._next_round()
+
+    def recall(self, told: Iterable[tuple[int, bool]]) -> None:
+        """Go through the rounds again: the task of each judged branch, and whether that was kept."""
+        for task, kept in told:
+            while task >= self.open:
+                self._next_round()
+            self.tell(task, kept=kept)
+
+    def reached(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Of each value of each field: the share wished, how many rows were kept, and what share that is."""
+        kept = sum(self._kept.values())
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for place, (name, shares) in enumerate(self._balance.shares.items()):
+            rows = Counter[str]()
+            for group, count in self._kept.items():
+                rows[group[place]] += count
+            found[name] = {
+                value: {
+                    "wished": round(share, 4),
+                    "kept": rows[value],
+                    "share": round(rows[value] / kept, 4) if kept else None,
+                }
+                for value, share in shares.items()
+            }
+        return found
+
+    def _group(self, task: Task) -> Group:
+        return tuple(value_of(task.values, name) for name in self._fields)
+
+    def _next_round(self) -> None:
+        """Raises RunError where no task has a wished value."""
+        self._first = self.open
+        quotas = self._quotas()
+        looked = 0
+        while any(len(self._waiting[group]) < quota for group, quota in quotas.items()):
+            task = None if self._dry or looked == LOOKED_THROUGH else next(self._base, None)
+            if task is None:
+                self._dry = self._dry or looked < LOOKED_THROUGH
+                break
+            looked += 1
+            waiting = self._waiting.get(self._group(task))
+            if waiting is not None and len(waiting) < WAITING:
+                waiting.append(task)
+        chosen = {group: min(quota, len(self._waiting[group])) for group, quota in quotas.items()}
+        missing = self._balance.round - sum(chosen.values())
+        for group in sorted(
+            self._wished, key=lambda group: -quotas[group]
+        ):  # others in place of what is not there
+            more = min(missing, len(self._waiting[group]) - chosen[group])
+            chosen[group] += more
+            missing -= more
+        # Each group spread evenly over the round, so that a target reached amid it cuts off no group's part.
+        places = sorted(
+            ((number + 0.5) / count, order, group)
+            for order, (group, count) in enumerate(chosen.items())
+            for number in range(count)
+        )
+        self._round = [
+            replace(self._waiting[group].popleft(), index=self._first + number)
+            for number, (_, _, group) in enumerate(places)
+        ]
+        self._tried.update(chosen)
+        if not self._round and not self._first:
+            fields = " and ".join(f"`{name}`" for name in self._fields)
+            raise RunError(
+                f"none of the first {looked:,} tasks has a value of {fields} that `balance:` names",
+                hint="compare the values there with those in the seeds: they are compared as text",
+            )
+
+    def _quotas(self) -> dict[Group, int]:
+        """How many tasks of each group would bring the kept rows to the wished shares by the round's end."""
+        kept, tried = sum(self._kept.values()), sum(self._tried.values())
+        usual = (kept + FIRST_FEW) / (tried + FIRST_FEW)
+        goal = kept + self._balance.round * usual
+        needs = {
+            group: max(0.0, share * goal - self._kept[group])
+            / ((self._kept[group] + FIRST_FEW * usual) / (self._tried[group] + FIRST_FEW))
+            for group, share in self._wished.items()
+        }
+        whole = sum(needs.values())
+        exact = {group: need / whole * self._balance.round for group, need in needs.items()}
+        quotas = {group: int(number) for group, number in exact.items()}
+        left = self._balance.round - sum(quotas.values())
+        for group in sorted(exact, key=lambda group: quotas[group] - exact[group])[
+            :left
+        ]:  # largest remainder
+            quotas[group] += 1
+        return quotas
