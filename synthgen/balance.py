@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 from synthgen.errors import RunError
@@ -31,10 +31,11 @@ Group = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """The wished share of each value of each field, and how many tasks a round has."""
+    """The wished share of each value of each field, the tasks of a round, and how many rows are wanted."""
 
     shares: Mapping[str, Mapping[str, float]]
     round: int
+    target: int
 
 
 def value_of(values: Mapping[str, Any], field: str) -> str:
@@ -80,7 +81,8 @@ def balance_of(
         wrong.append((("balance",), message, None))
     if not shares or wrong:
         return None, wrong
-    return Balance(shares, recipe.round or max(16, min(256, (recipe.target or 0) // 8))), []
+    target = recipe.target or 0
+    return Balance(shares, recipe.round or max(16, min(256, target // 8)), target), []
 
 
 class Schedule:
@@ -174,7 +176,7 @@ class Schedule:
             if waiting is not None and len(waiting) < WAITING:
                 waiting.append(task)
         chosen = {group: min(quota, len(self._waiting[group])) for group, quota in quotas.items()}
-        missing = self._balance.round - sum(chosen.values())
+        missing = sum(quotas.values()) - sum(chosen.values())
         for group in sorted(
             self._wished, key=lambda group: -quotas[group]
         ):  # others in place of what is not there
@@ -203,16 +205,17 @@ class Schedule:
         """How many tasks of each group would bring the kept rows to the wished shares by the round's end."""
         kept, tried = sum(self._kept.values()), sum(self._tried.values())
         usual = (kept + FIRST_FEW) / (tried + FIRST_FEW)
-        goal = kept + self._balance.round * usual
+        size = min(self._balance.round, max(1, ceil((self._balance.target - kept) / usual)))
+        goal = kept + size * usual
         needs = {
             group: max(0.0, share * goal - self._kept[group])
             / ((self._kept[group] + FIRST_FEW * usual) / (self._tried[group] + FIRST_FEW))
             for group, share in self._wished.items()
         }
         whole = sum(needs.values())
-        exact = {group: need / whole * self._balance.round for group, need in needs.items()}
+        exact = {group: need / whole * size for group, need in needs.items()}
         quotas = {group: int(number) for group, number in exact.items()}
-        left = self._balance.round - sum(quotas.values())
+        left = size - sum(quotas.values())
         for group in sorted(exact, key=lambda group: quotas[group] - exact[group])[
             :left
         ]:  # largest remainder

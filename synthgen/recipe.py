@@ -116,6 +116,10 @@ class FileSeed(Part):
     sample: bool = Field(False, description="Draw a row for each task instead of going through all.")
     on_bad_row: Literal["stop", "skip"] = "stop"
     licence: str | None = Field(None, description="Of the file, for the provenance of each row.")
+    origin: str | None = Field(
+        None,
+        description="The field in which a row says where it is from: provenance, and no part of its value.",
+    )
 
 
 class ChoiceSeed(Part):
@@ -272,7 +276,7 @@ class Step(Part):
         return self.output is not None or self.extract is not None or self.retries is not None
 
 
-Kind = Literal["json", "text", "boolean", "integer", "number"]
+Kind = Literal["json", "text", "boolean", "integer", "number", "messages"]
 
 
 class ValueField(Part):
@@ -320,11 +324,12 @@ class RecordShape(BaseModel):
                 raise Misplaced(f"`{name}` is given by synthgen; call the field something else", name)
             if not NAME.match(name):
                 raise Misplaced(f"{name!r} is not a name: 1 to 80 of A-Z a-z 0-9 . _ -", name)
-            if isinstance(self.fields[name], list):
+            said = self.fields[name]
+            if isinstance(said, list) or (isinstance(said, ValueField) and said.type == "messages"):
                 if name not in MESSAGES:
                     known = ", ".join(MESSAGES)
                     raise Misplaced(f"`{name}` is no text; a list of messages is called {known}", name)
-                _one_key_each(self.fields[name], "message", name)
+                _one_key_each(said if isinstance(said, list) else None, "message", name)
         return self
 
     @property

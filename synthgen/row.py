@@ -46,10 +46,12 @@ class Value:
     kind: Kind
 
     def make(self, values: Mapping[str, Any]) -> Any:
-        """The value. Raises PromptFailed where it is not of the column's type."""
+        """The value. Raises PromptFailed or NoConversation where it is not of the column's type."""
         value = self.expression.value(values)
         if value is None or self.kind == "json":
             return value
+        if self.kind == "messages":
+            return conversation(value)
         wrong = not isinstance(value, _TYPES[self.kind]) or (
             isinstance(value, bool) and self.kind != "boolean"
         )

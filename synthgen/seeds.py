@@ -72,15 +72,25 @@ class FileRows:
         left = self.spec.limit if self.spec.limit is not None else -1
         for file in self.files:
             shown = self.project.relative(file)
-            for line, value in self._rows(file):
+            for line, row in self._rows(file):
                 left -= 1
+                origin, value = self._origin(row)
                 digest = value_digest(value)
-                source = {"path": shown, "row": line, "sha256": digest.hex()}
+                source: dict[str, Any] = {"path": shown, "row": line, "sha256": digest.hex()}
+                if origin is not None:
+                    source["origin"] = origin
                 if self.spec.licence:
                     source["licence"] = self.spec.licence
                 yield SeedRow(value, digest, source)
                 if left == 0:
                     return
+
+    def _origin(self, value: Any) -> tuple[Any, Any]:
+        """What a row says of its own provenance, and the rest of it."""
+        name = self.spec.origin
+        if name is None or not isinstance(value, dict) or name not in value:
+            return None, value
+        return value[name], {key: item for key, item in value.items() if key != name}
 
     @cached_property
     def _scan(self) -> tuple[int, Mapping[bytes, int]]:

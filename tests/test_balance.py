@@ -185,7 +185,7 @@ def plan(kinds: str, weights: dict[str, float], limit: int | None) -> Plan:
 def test_the_law_of_a_schedule(kinds: str, size: int, limit: int, dice: random.Random, stops: int) -> None:
     """Every task at most once, none that is not wished; told the same again, it goes the same way."""
     base = plan(kinds, {"x": 0.7, "y": 0.2, "z": 0.1}, limit)
-    wished = Balance({"row.kind": {"a": 0.5, "b": 0.5}, "level": {"x": 0.3, "y": 0.7}}, size)
+    wished = Balance({"row.kind": {"a": 0.5, "b": 0.5}, "level": {"x": 0.3, "y": 0.7}}, size, 1000)
     known = {(task.digest, task.repeat): task for task in base.tasks()}
     if all(task.values["level"] == "z" for task in known.values()):
         with pytest.raises(RunError):

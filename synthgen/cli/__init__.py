@@ -14,6 +14,7 @@ from synthgen.cli import (
     filters,
     init,
     keys,
+    mix,
     models,
     preview,
     recipes,
@@ -49,6 +50,7 @@ app.command("validate")(validate.validate)
 app.command("preview")(preview.preview)
 app.command("run")(run.run)
 app.command("curate")(curate.curate)
+app.command("mix")(mix.mix)
 app.command("status")(status.status)
 app.command("show")(show.show)
 app.command("stats")(stats.stats)

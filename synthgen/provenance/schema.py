@@ -118,6 +118,10 @@ class Source(_Form):
         description="The first half of the digest of its value as JSON with sorted keys."
     )
     licence: str | None = Field(None, description="As the recipe states it.")
+    origin: Any = Field(
+        None,
+        description="What the row itself says of where it is from: of a mix, its dataset and its statement.",
+    )
 
 
 class Stated(_Form):

@@ -81,8 +81,20 @@ def _head(text: str) -> None:
 def _show_source(source: dict[str, Any]) -> None:
     _head(f"seed {source.get('seed')}")
     for key, value in source.items():
-        if key != "seed" and value is not None:
+        if key == "origin" and isinstance(value, dict):
+            _show_origin(value)
+        elif key != "seed" and value is not None:
             out(f"  {plain(key, 40)}: {plain(str(value), 200)}")
+
+
+def _show_origin(origin: dict[str, Any]) -> None:
+    """What a row brought of its own provenance; of another dataset's, its statement in short."""
+    stated = origin.get("statement")
+    rest = {key: value for key, value in origin.items() if key != "statement"}
+    if isinstance(stated, dict):
+        rest |= {key: stated.get(key) for key in ("id", "task", "content_sha256", "sources", "requests")}
+    for key, value in rest.items():
+        out(f"  origin {plain(str(key), 40)}: {plain(str(value), 200)}")
 
 
 def _show_asked(place: int, request: dict[str, Any]) -> None:

@@ -1,0 +1,67 @@
+"""synthgen mix: several finished datasets made one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthgen.cli.options import JsonOption, note, out, out_json, results_only
+from synthgen.cli.run import show_summary
+
+
+def mix(
+    datasets: Annotated[
+        list[Path], typer.Argument(help="Run directories, or datasets on their own.", metavar="DATASET...")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new or empty folder.")],
+    weight: Annotated[
+        list[str] | None,
+        typer.Option("--weight", help="A dataset's share, such as chats=2: by its folder's name."),
+    ] = None,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="How many rows, at most.")] = None,
+    duplicate: Annotated[
+        float, typer.Option("--duplicate", help="Rows more alike than this are taken once.")
+    ] = 0.8,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Take every row, also those that come again.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Join finished datasets, by weight and without duplicates, each row with the provenance that it had."""
+    from synthgen import api
+    from synthgen.mixing import given, make_project, named
+
+    with results_only():
+        found = [given(path, name) for path, name in named(datasets)]
+        weights = _weights(weight or [], [each.name for each in found])
+        recipe = make_project(output, found, weights, rows, None if keep_duplicates else duplicate)
+        loaded = api.load(str(recipe))
+        result = api.run(loaded, on_notice=note)
+    if as_json:
+        out_json(result.as_json())
+        return
+    show_summary(loaded, result)
+    if rows is not None and result.kept < rows:
+        note(f"{result.kept:,} rows of {rows:,}: there are no more that are wanted and come once")
+    out(f"the mix is a project: change {recipe}, and run it again")
+
+
+def _weights(said: list[str], names: list[str]) -> dict[str, float]:
+    from synthgen.errors import UsageError
+    from synthgen.yamlfile import did_you_mean
+
+    found = {}
+    for each in said:
+        name, equals, number = each.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = 0.0
+        if not equals or not 0 < share < float("inf"):
+            raise UsageError(f"{each!r} is no weight", hint=f"for example --weight {names[0]}=2")
+        if name not in names:
+            raise UsageError(f"there is no dataset {name!r} among these", hint=did_you_mean(name, names))
+        found[name] = share
+    return found

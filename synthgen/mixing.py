@@ -1,0 +1,192 @@
+"""Several finished datasets made one: a project whose recipe takes their rows by weight, each but once.
+
+What stands is an ordinary project: its data, each row with the provenance that it had, and its recipe. So the
+mix is run, audited, curated and changed like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from synthgen.errors import RecipeError, UsageError
+from synthgen.export.durable import create
+from synthgen.project import Project
+from synthgen.provenance.manifest import MANIFEST, statement_in
+from synthgen.recipe import NAME, FileSeed, RecordShape
+from synthgen.seeds import FileRows
+from synthgen.yamlfile import read_yaml
+
+DATA = "data/rows.jsonl"
+DUPLICATE = 0.8
+
+
+@dataclass(frozen=True)
+class Given:
+    """A finished dataset: its folder, what its rows hold, its licences, and its ledger's root."""
+
+    name: str
+    folder: Path
+    kinds: Mapping[str, str]
+    splits: Sequence[str]
+    licences: Sequence[str]
+    root: str
+
+    @property
+    def _files(self) -> Iterator[tuple[str, list[Path]]]:
+        """Each split with its files: of JSON where there are any, as Parquet keeps some of it as text."""
+        for split in self.splits:
+            lines = self.folder / f"{split}.jsonl"
+            shards = sorted((self.folder / "data").glob(f"{split}-*.parquet"))
+            yield split, [lines] if lines.is_file() else shards
+
+    def rows(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Each row with what was stated of it. Raises UsageError where they do not belong together."""
+        for split, files in self._files:
+            stated = self.folder / "provenance" / f"{split}.jsonl"
+            with stated.open("rb") as lines:
+                for row in FileRows(FileSeed(path="."), files, Project(self.folder)):
+                    value, said = row.value, orjson.loads(next(lines, b"{}"))
+                    if said.get("id") != value.get("id"):
+                        hint = f"synthgen audit verify {self.folder}"
+                        raise UsageError(f"{stated} and the rows of {split} differ", hint=hint)
+                    if files[0].suffix == ".parquet":
+                        value |= {
+                            name: orjson.loads(value[name])
+                            for name, kind in self.kinds.items()
+                            if kind == "json" and value[name] is not None
+                        }
+                    yield value, said
+
+
+def named(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+    """A name for each: its folder's, with a number where two have the same."""
+    found: list[tuple[Path, str]] = []
+    for path in paths:
+        full = path.resolve()
+        name = full.parent.name if full.name == "dataset" else full.name
+        taken = {other for _, other in found}
+        while name in taken:
+            base, _, number = name.rpartition("-")
+            name = f"{base}-{int(number) + 1}" if base and number.isdecimal() else f"{name}-2"
+        found.append((path, name))
+    return found
+
+
+def given(path: Path, name: str) -> Given:
+    """A run directory, a version's or a dataset's own. Raises UsageError for anything else."""
+    folder = next((place for place in (path / "dataset", path) if (place / MANIFEST).is_file()), None)
+    lock = None if folder is None else folder / "provenance" / "recipe.lock.yaml"
+    if folder is None or lock is None or not lock.is_file():
+        raise UsageError(f"{path} holds no finished dataset", hint="give a run's directory, or its dataset/")
+    try:
+        said = read_yaml(lock).data
+        record = RecordShape.model_validate(said["recipe"]["record"])
+        split = said["recipe"].get("output", {}).get("split", {"train": 1.0})
+        root = statement_in((folder / MANIFEST).read_bytes())["predicate"]["ledger"]["root"]
+        return Given(name, folder, record.kinds, list(split), said.get("licences", []), root)
+    except (RecipeError, ValidationError, LookupError, TypeError, ValueError, OSError) as error:
+        raise UsageError(f"{lock} is not what synthgen wrote: {error}") from None
+
+
+def make_project(
+    directory: Path,
+    datasets: Sequence[Given],
+    weights: Mapping[str, float],
+    rows: int | None,
+    duplicate: float | None,
+) -> Path:
+    """Write the project of a mix into a new or empty folder; gives its recipe's path.
+
+    Raises UsageError where the datasets do not go together, or the folder is in use.
+    """
+    kinds = _shared_kinds(datasets)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UsageError(f"{directory} is there already and not empty", hint="give the name of a new folder")
+    sizes = _write_rows(directory / DATA, datasets)
+    shares = {each.name: weights.get(each.name, 1.0) if weights else sizes[each.name] for each in datasets}
+    target = rows
+    if rows is None and weights:
+        whole = sum(shares.values())
+        target = int(min(sizes[name] * whole / share for name, share in shares.items()))
+    licences = sorted({licence for each in datasets for licence in each.licences})
+    name = directory.resolve().name
+    recipe: dict[str, Any] = {
+        "version": 1,
+        "name": name if NAME.match(name) and name not in (".", "..") else "mix",
+        "description": f"The rows of {', '.join(each.name for each in datasets)}, each once.",
+        "seeds": {
+            "row": {
+                "path": DATA,
+                "origin": "origin",
+                **({"licence": " AND ".join(licences)} if licences else {}),
+            }
+        },
+        "record": {
+            **({"from": "row"} if "messages" in kinds else {}),
+            **{
+                column: {"value": f"row[{column!r}]", "type": kind}
+                for column, kind in kinds.items()
+                if column != "messages"
+            },
+            "dataset": "{{ row.dataset }}",
+        },
+        "filters": [{"duplicate": {"max": duplicate}}] if duplicate is not None else [],
+    }
+    if target is not None:
+        recipe |= {"target": target, "passes": 1, "budget": {"attempts": max(1, sum(sizes.values()))}}
+        recipe |= {"balance": {"row.dataset": {name: share for name, share in shares.items() if share}}}
+    path = directory / "recipes" / "mix.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(_yaml(recipe))
+    return path
+
+
+def _shared_kinds(datasets: Sequence[Given]) -> dict[str, str]:
+    """The columns that all have. Raises UsageError where one has another kind of it."""
+    first = datasets[0]
+    shared = {}
+    for column, kind in first.kinds.items():
+        for other in datasets[1:]:
+            if other.kinds.get(column, kind) != kind:
+                raise UsageError(
+                    f"`{column}` is {kind} in {first.name} and {other.kinds[column]} in {other.name}",
+                    hint="curate one of them with a `record:` that names it otherwise",
+                )
+        if column != "dataset" and all(column in other.kinds for other in datasets):
+            shared[column] = kind
+    if not shared:
+        raise UsageError("the datasets have no column in common")
+    return shared
+
+
+def _write_rows(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
+    sizes = {}
+    path.parent.mkdir(parents=True)
+    with create(path) as file:
+        for each in datasets:
+            sizes[each.name] = 0
+            for row, said in each.rows():
+                sizes[each.name] += 1
+                origin = {
+                    "dataset": each.name,
+                    "root": each.root,
+                    "licences": list(each.licences),
+                    "statement": said,
+                }
+                file.write(orjson.dumps({**row, "dataset": each.name, "origin": origin}) + b"\n")
+    if not any(sizes.values()):
+        raise UsageError("the datasets have no rows")
+    return sizes
+
+
+def _yaml(recipe: Mapping[str, Any]) -> str:
+    """JSON is YAML; a part a line, for people to change."""
+    parts = (f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in recipe.items())
+    return "# Made by `synthgen mix`.\n" + "\n".join(parts) + "\n"

@@ -1,0 +1,165 @@
+"""Datasets joined by weight, each row once, with the provenance that it had."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from synthgen import load, run
+from synthgen.audit.verify import verify
+from synthgen.driver import RunResult
+from synthgen.errors import UsageError
+from synthgen.mixing import given, make_project, named
+from tests.support import docs, loaded, read_jsonl, recipe, run_it
+
+
+def made(root: Path, name: str, count: int, *, start: int = 0, **parts: Any) -> Path:
+    """A finished run of so many rows."""
+    columns = {
+        "messages": [{"user": "{{ doc }}"}, {"assistant": "{{ answer }}"}],
+        "topic": "  {{ doc }}",
+        "size": {"value": "doc | length", "type": "integer"},
+        "more": {"value": "[doc, 1]"},
+    }
+    said = recipe(name=name, record=columns, **parts)
+    result = run_it(loaded(root / name, said, rows=docs(count, start=start), name=name))
+    assert result.kept == count
+    return result.dir
+
+
+def mixed(
+    place: Path, *paths: Path, weights: Any = None, rows: Any = None, duplicate: Any = 0.95
+) -> RunResult:
+    found = [given(path, name) for path, name in named(paths)]
+    return run(load(str(make_project(place, found, weights or {}, rows, duplicate))))
+
+
+def rows_of(result: RunResult) -> list[dict[str, Any]]:
+    return read_jsonl(result.dir / "dataset" / "train.jsonl")
+
+
+def test_every_row_is_there_once_as_it_was(tmp_path: Path) -> None:
+    first, second = made(tmp_path, "one", 30), made(tmp_path, "two", 30, start=20)
+    result = mixed(tmp_path / "mix", first, second)
+    before = [
+        (name, {key: row[key] for key in ("messages", "topic", "size", "more")})
+        for name, place in (("one", first), ("two", second))
+        for row in read_jsonl(place / "dataset" / "train.jsonl")
+    ]
+    after = [
+        (row["dataset"], {key: row[key] for key in ("messages", "topic", "size", "more")})
+        for row in rows_of(result)
+    ]
+    assert all(each in before for each in after)
+    assert result.filters["duplicate"]["dropped"] == 60 - len(after)
+    questions = Counter(each["messages"][0]["content"] for _, each in after)
+    assert result.kept == len(after)
+    assert set(questions) == {f"document number {n}" for n in range(50)}
+
+
+def test_the_provenance_of_each_row_goes_with_it(tmp_path: Path) -> None:
+    places = {"one": made(tmp_path, "one", 12), "two": made(tmp_path, "two", 12, start=50)}
+    result = mixed(tmp_path / "mix", *places.values(), duplicate=None)
+    ledgers = {
+        name: {
+            line["id"]: line["statement"] for line in read_jsonl(place / "dataset/provenance/ledger.jsonl")
+        }
+        for name, place in places.items()
+    }
+    stated = read_jsonl(result.dir / "dataset/provenance/train.jsonl")
+    assert len(stated) == 24
+    for row, said in zip(rows_of(result), stated, strict=True):
+        [source] = said["sources"]
+        origin = source["origin"]
+        assert origin["dataset"] == row["dataset"]
+        statement = origin["statement"]
+        digest = hashlib.sha256(orjson.dumps(statement)).hexdigest()
+        assert digest == ledgers[row["dataset"]][statement["id"]]
+        assert statement["requests"]
+        assert statement["sources"][0]["path"] == "data/docs.jsonl"
+    assert verify(result.dir).intact
+
+
+def test_weights_and_how_many(tmp_path: Path) -> None:
+    first, second = made(tmp_path, "one", 60), made(tmp_path, "two", 40, start=100)
+    by_weight = mixed(tmp_path / "a", first, second, weights={"one": 3.0}, duplicate=None)
+    assert Counter(row["dataset"] for row in rows_of(by_weight)) == {"one": 60, "two": 20}
+    by_size = mixed(tmp_path / "b", first, second, rows=50, duplicate=None)
+    assert Counter(row["dataset"] for row in rows_of(by_size)) == {"one": 30, "two": 20}
+
+
+def test_parquet_alone_says_the_same_as_lines_of_json(tmp_path: Path) -> None:
+    first = made(tmp_path, "one", 9, output={"split": {"train": 0.6, "test": 0.4}})
+    whole = mixed(tmp_path / "a" / "mix", first, duplicate=None)
+    alone = tmp_path / "alone" / "one"
+    shutil.copytree(first / "dataset", alone)
+    for file in alone.glob("*.jsonl"):
+        file.unlink()
+    again = mixed(tmp_path / "b" / "mix", alone, duplicate=None)
+    assert rows_of(again) == rows_of(whole)
+    assert (tmp_path / "a/mix/data/rows.jsonl").read_bytes() == (
+        tmp_path / "b/mix/data/rows.jsonl"
+    ).read_bytes()
+
+
+def test_names_are_told_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "x", tmp_path / "b" / "x" / "dataset", tmp_path / "c" / "x"]
+    assert [name for _, name in named(paths)] == ["x", "x-2", "x-3"]
+
+
+def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+    first = made(tmp_path, "one", 3)
+    with pytest.raises(UsageError, match="holds no finished dataset"):
+        given(tmp_path, "nothing")
+    other = run_it(
+        loaded(
+            tmp_path / "t", recipe(name="t", record={"topic": {"value": "1", "type": "integer"}}), name="t"
+        )
+    ).dir
+    with pytest.raises(UsageError, match="`topic` is text in one and integer in t"):
+        mixed(tmp_path / "mix", first, other)
+    assert not (tmp_path / "mix").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    with pytest.raises(UsageError, match="there already and not empty"):
+        mixed(tmp_path / "full", first)
+    lines = first / "dataset" / "provenance" / "train.jsonl"
+    lines.write_text("".join(reversed(lines.read_text().splitlines(keepends=True))))
+    with pytest.raises(UsageError, match="the rows of train differ"):
+        mixed(tmp_path / "mix", first)
+
+
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    from synthgen.cli import main
+
+    first, second = made(tmp_path, "one", 20), made(tmp_path, "two", 20, start=100)
+
+    def command(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["synthgen", "mix", *arguments])
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    out = tmp_path / "out"
+    given_ = (str(first), str(second), "-o", str(out), "--weight", "two=4", "--keep-duplicates", "--json")
+    assert command(*given_) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["kept"] == 25
+    assert said["balance"]["row.dataset"]["two"]["kept"] == 20
+    assert (out / "recipes" / "mix.yaml").is_file()
+    assert command(str(first), "-o", str(tmp_path / "x"), "--weight", "tow=1") == 2
+    assert command(str(first), "-o", str(tmp_path / "x"), "--weight", "one=0") == 2
+    assert "Traceback" not in capsys.readouterr().err
