@@ -230,8 +230,8 @@ def _number(text: str) -> str:
 def _source(record: Record, field: str) -> str:
     """All that the field says. Raises KeyError, naming what there is, without it."""
     if field not in record.row and field not in record.fields:
-        if field == "instruction":
-            return record.instruction
+        if field in ("answer", "instruction", "both", "all"):
+            return record.part(field)
         head, *path = field.split(".")
         value = record[head] if path and (head in record.row or head in record.fields) else record[field]
         for key in path:

@@ -180,6 +180,7 @@ def test_sources_may_be_rows_lists_and_parts() -> None:
     assert value({"context": FERRY, "answer": answer}, answer, source="doc.context") == 1.0
     assert value({"context": "Nothing.", "answer": answer}, answer, source="doc.context") == 0.0
     assert value(FERRY, answer, answer, source="instruction") == 1.0
+    assert value(FERRY, answer, source="answer") == 1.0
     assert value("Piraeus", answer, f"It leaves at 20:30: {FERRY}", source=["doc", "instruction"]) == 1.0
 
 
