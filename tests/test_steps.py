@@ -404,6 +404,18 @@ def test_a_list_that_is_none_fails_its_branch(tmp_path: Path, foreach: str, said
     assert said in read_jsonl(result.dir / "failed.jsonl")[0]["error"]
 
 
+def test_an_item_without_what_the_prompt_needs_fails_alone(tmp_path: Path) -> None:
+    rows_of_files = [{"text": [{"a": 1}, {"b": 2}, {"a": 3}]}]
+    steps = [{"answer": {"prompt": {"user": "Of {{ item.a }}"}, "foreach": "doc"}}]
+    result, rows, engine = one(tmp_path, steps, {"text": "{{ item.a }}"}, rows=rows_of_files)
+    assert ([row["text"] for row in rows], result.failed, len(engine.asked)) == (["1", "3"], 1, 2)
+    assert "no attribute 'a'" in read_jsonl(result.dir / "failed.jsonl")[0]["error"]
+    all_follow(result.dir)
+    gathering = [{"answers": {**steps[0]["answer"], "gather": True}}]
+    done, _, _ = one(tmp_path / "b", gathering, {"n": {"value": "answers"}}, rows=rows_of_files)
+    assert (done.failed, done.planned) == (1, 1)
+
+
 def test_an_empty_list_gathers_nothing(tmp_path: Path) -> None:
     steps = [{"answers": {"prompt": {"user": "Of {{ item }}"}, "foreach": "doc", "gather": True}}]
     result, rows, engine = one(tmp_path, steps, {"n": {"value": "answers"}}, rows=[{"text": []}])
