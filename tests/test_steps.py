@@ -882,3 +882,22 @@ def test_a_preview_shows_a_task_as_it_grows(tmp_path: Path, monkeypatch: pytest.
     assert shown.count("step card, asked again (1)\n") == 1
     assert shown.count("step card, asked again (1): as above") == shown.count("── ") - 1 > 0
     assert "branch 000.001" in shown
+
+
+def test_one_model_writes_and_another_judges(tmp_path: Path) -> None:
+    """Also where both are the same weights: equal prompts of two steps are two requests."""
+    steps = [
+        {"answer": {"prompt": USER, "model": "writer", "n": 2}},
+        {"again": {"prompt": USER, "model": "judge"}},
+        {"score": {"prompt": {"user": "Grade {{ answer }}"}, "model": "judge", "output": SCORE}},
+    ]
+    record = {"text": "{{ answer }} {{ again }}", "score": {"value": "score.score", "type": "number"}}
+    said = recipe(model=None, models={"writer": "one", "judge": "other"}, steps=steps, record=record)
+    writer, judge = FakeEngine(answered), FakeEngine(answered)
+    given_recipe = loaded(tmp_path, said, rows=3)
+    result = run_it(given_recipe, {"writer": writer, "judge": judge}, directory=tmp_path / "runs" / "a")
+    assert (result.kept, len(writer.asked)) == (6, 6)
+    # Both branches of a task ask `again` the very same: one request, and none that the writer was asked.
+    assert len(judge.asked) == 3 + 6
+    assert not {request.key for request in writer.asked} & {request.key for request in judge.asked}
+    all_follow(result.dir)
