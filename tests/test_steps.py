@@ -901,3 +901,24 @@ def test_one_model_writes_and_another_judges(tmp_path: Path) -> None:
     assert len(judge.asked) == 3 + 6
     assert not {request.key for request in writer.asked} & {request.key for request in judge.asked}
     all_follow(result.dir)
+
+
+def test_more_samples_keep_those_that_were_there(tmp_path: Path) -> None:
+    record = {"text": "{{ answer }}"}
+    _, few, _ = one(tmp_path, [{"answer": {"prompt": USER, "n": 2}}], record)
+    _, many, engine = one(tmp_path, [{"answer": {"prompt": USER, "n": 5}}], record)
+    assert len(engine.asked) == 2 * 3
+    assert [many[place] for place in (0, 1, 5, 6)] == few
+
+
+def test_what_was_answered_wrongly_is_asked_anew_on_request(tmp_path: Path) -> None:
+    steps = [{"card": {"prompt": USER, "output": SCORE, "retries": 1, "n": 2}}]
+    record = {"score": {"value": "card.score", "type": "integer"}}
+    bad = FakeEngine(wrong_at_first(2))
+    given_recipe = loaded(tmp_path, recipe(steps=steps, record=record), rows=2)
+    there = tmp_path / "runs" / "a"
+    first = run_it(given_recipe, bad, directory=there)
+    assert (first.failed, len(bad.asked)) == (4, 8)
+    done = run_it(given_recipe, FakeEngine(answered), directory=there, retry_failed=True)
+    assert (done.kept, done.failed) == (4, 0)
+    all_follow(there)
