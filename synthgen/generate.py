@@ -27,7 +27,7 @@ from synthgen.loading import Loaded, LoadedStep
 from synthgen.plan import Task
 from synthgen.prompt import PromptFailed
 from synthgen.spending import Spent
-from synthgen.steps import NoQuestions, path_of
+from synthgen.steps import NoQuestions, Rendered, path_of
 from synthgen.supervisor import Stopped
 
 WINDOW = 4
@@ -233,12 +233,11 @@ class Generation:
 
     def _asked(self, asking: _Asking, limb: _Limb, scopes: Sequence[Mapping[str, Any]]) -> list[_Asked]:
         """The questions of a step, in order."""
-        prompt = asking.step.prompt
-        if asking.step.fan.foreach is None:
-            rendered = [prompt.render(limb.values)] * len(scopes)
-        else:
-            rendered = [prompt.render({**limb.values, **scope}) for scope in scopes]
-        bodies = [asking.manner.frame.body(messages, repeat=limb.paper.repeat) for messages in rendered]
+        rendered = asking.step.fan.rendered(asking.step.prompt, limb.values, scopes)
+        frame, repeat = asking.manner.frame, limb.paper.repeat
+        bodies = [
+            b"" if isinstance(each, PromptFailed) else frame.body(each, repeat=repeat) for each in rendered
+        ]
         numbers = limb.paper.numbered(bodies)
         return list(zip(scopes, rendered, zip(bodies, numbers, strict=True), strict=True))
 
@@ -246,11 +245,13 @@ class Generation:
         """The answer to a step's one question, or the list of them. Raises what the first to fail raises."""
         if not asking.step.fan.gathers:
             [(_, messages, numbered)] = asked
+            assert not isinstance(messages, PromptFailed)
             return await self.asker.answer(asking.manner, messages, limb.paper, numbered)
         papers = [Paper(limb.paper.task, limb.paper.repeat, limb.paper.totals) for _ in asked]
         answers = await _all(
             self.asker.answer(asking.manner, messages, paper, numbered)
             for (_, messages, numbered), paper in zip(asked, papers, strict=True)
+            if not isinstance(messages, PromptFailed)
         )
         for paper in papers:
             limb.paper.requests += paper.requests
@@ -268,6 +269,8 @@ class Generation:
         async def one(turn: int, question: _Asked) -> list[Branch]:
             scope, messages, numbered = question
             own = limb.forked(turn, scope)
+            if isinstance(messages, PromptFailed):
+                return [self._failed(task, own, asking, messages)]
             try:
                 answer = await self.asker.answer(asking.manner, messages, own.paper, numbered)
             except (RequestFailed, InvalidAnswer) as failure:
@@ -307,7 +310,7 @@ class Generation:
 
 
 # What a question sees besides, its messages, and its request with its number among equal ones.
-_Asked = tuple[Mapping[str, Any], list[dict[str, str]], tuple[bytes, int]]
+_Asked = tuple[Mapping[str, Any], Rendered, tuple[bytes, int]]
 
 
 async def _all(asking: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -101,6 +101,15 @@ class Loaded:
         """How many branches of a task are foreseen: those that `n:` makes."""
         return prod(step.fan.n or 1 for step in self.steps if step.fan.branches)
 
+    @property
+    def questions(self) -> dict[str, int]:
+        """How often each step is asked for one task, as far as it can be told: `foreach:` counts as one."""
+        branches, found = 1, {}
+        for step in self.steps:
+            found[step.name] = branches * (step.fan.n or 1)
+            branches = found[step.name] if step.fan.branches else branches
+        return found
+
 
 @dataclass(frozen=True)
 class LoadedCuration:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthgen.prompt import Expression, PromptFailed
+from synthgen.prompt import Expression, Prompt, PromptFailed
 from synthgen.recipe import MOST, Step
 
 WIDTH = len(str(MOST - 1))
 Values = Mapping[str, Any]
+Rendered = list[dict[str, str]] | PromptFailed  # messages, or why there are none for an item
 
 
 class NoQuestions(Exception):
@@ -45,13 +46,13 @@ class Fan:
     def scopes(self, values: Values) -> list[dict[str, Any]] | None:
         """What each of its questions sees besides, in order; None where the step is skipped.
 
-        Raises PromptFailed or NoQuestions.
+        Raises NoQuestions.
         """
-        if self.when is not None and not self.when.value(values):
+        if self.when is not None and not _value(self.when, "when", values):
             return None
         if self.foreach is None:
             return [{}] * (self.n or 1)
-        items, said = self.foreach.value(values), f"`foreach: {self.foreach.source}`"
+        items, said = _value(self.foreach, "foreach", values), f"`foreach: {self.foreach.source}`"
         if not isinstance(items, list):
             raise NoQuestions(f"{said} is no list: {str(items)[:80]!r}")
         if len(items) > MOST:
@@ -60,9 +61,30 @@ class Fan:
             raise NoQuestions(f"{said} is an empty list")
         return [{self.item: item} for item in items]
 
+    def rendered(self, prompt: Prompt, values: Values, scopes: Sequence[Values]) -> list[Rendered]:
+        """The messages of each question, in order. Raises PromptFailed where it fails for all of them."""
+        if self.foreach is None:
+            return [prompt.render(values)] * len(scopes)
+        found: list[Rendered] = []
+        for scope in scopes:
+            try:
+                found.append(prompt.render({**values, **scope}))
+            except PromptFailed as failure:
+                if not self.branches:
+                    raise
+                found.append(failure)
+        return found
+
     def skipped(self) -> dict[str, None]:
         """The fields that it adds where it is skipped."""
         return dict.fromkeys(self.names)
+
+
+def _value(expression: Expression, key: str, values: Values) -> Any:
+    try:
+        return expression.value(values)
+    except PromptFailed as failure:
+        raise NoQuestions(f"`{key}: {expression.source}`: {failure}") from None
 
 
 def fan_of(name: str, step: Step) -> Fan:
@@ -89,7 +111,7 @@ def steps_asked(fans: Sequence[Fan], values: Values | None) -> Iterator[str]:
             return
         try:
             scopes = [{}] * (fan.n or 1) if values is None else fan.scopes(values)
-        except (PromptFailed, NoQuestions):
+        except NoQuestions:
             return
         for _ in scopes[:1] if scopes and fan.branches else scopes or ():
             yield fan.name

@@ -55,8 +55,9 @@ def trial(loaded: Loaded) -> Trial:
                 failures.append(Problem(f"step {step.name} does not render: {error}", where))
                 break
             first = first or rendered
-            messages += len(rendered)
-            characters += sum(len(message["content"]) for message in rendered)
+            times = loaded.questions[step.name]
+            messages += times * len(rendered)
+            characters += times * sum(len(message["content"]) for message in rendered)
     if tasks and len(failures) == len(tasks):
         raise RecipeError(failures[:1])
     count = max(len(tasks) - len(failures), 1)

@@ -404,6 +404,18 @@ def test_a_list_that_is_none_fails_its_branch(tmp_path: Path, foreach: str, said
     assert said in read_jsonl(result.dir / "failed.jsonl")[0]["error"]
 
 
+def test_an_item_without_what_the_prompt_needs_fails_alone(tmp_path: Path) -> None:
+    rows_of_files = [{"text": [{"a": 1}, {"b": 2}, {"a": 3}]}]
+    steps = [{"answer": {"prompt": {"user": "Of {{ item.a }}"}, "foreach": "doc"}}]
+    result, rows, engine = one(tmp_path, steps, {"text": "{{ item.a }}"}, rows=rows_of_files)
+    assert ([row["text"] for row in rows], result.failed, len(engine.asked)) == (["1", "3"], 1, 2)
+    assert "no attribute 'a'" in read_jsonl(result.dir / "failed.jsonl")[0]["error"]
+    all_follow(result.dir)
+    gathering = [{"answers": {**steps[0]["answer"], "gather": True}}]
+    done, _, _ = one(tmp_path / "b", gathering, {"n": {"value": "answers"}}, rows=rows_of_files)
+    assert (done.failed, done.planned) == (1, 1)
+
+
 def test_an_empty_list_gathers_nothing(tmp_path: Path) -> None:
     steps = [{"answers": {"prompt": {"user": "Of {{ item }}"}, "foreach": "doc", "gather": True}}]
     result, rows, engine = one(tmp_path, steps, {"n": {"value": "answers"}}, rows=[{"text": []}])
@@ -870,3 +882,43 @@ def test_a_preview_shows_a_task_as_it_grows(tmp_path: Path, monkeypatch: pytest.
     assert shown.count("step card, asked again (1)\n") == 1
     assert shown.count("step card, asked again (1): as above") == shown.count("── ") - 1 > 0
     assert "branch 000.001" in shown
+
+
+def test_one_model_writes_and_another_judges(tmp_path: Path) -> None:
+    """Also where both are the same weights: equal prompts of two steps are two requests."""
+    steps = [
+        {"answer": {"prompt": USER, "model": "writer", "n": 2}},
+        {"again": {"prompt": USER, "model": "judge"}},
+        {"score": {"prompt": {"user": "Grade {{ answer }}"}, "model": "judge", "output": SCORE}},
+    ]
+    record = {"text": "{{ answer }} {{ again }}", "score": {"value": "score.score", "type": "number"}}
+    said = recipe(model=None, models={"writer": "one", "judge": "other"}, steps=steps, record=record)
+    writer, judge = FakeEngine(answered), FakeEngine(answered)
+    given_recipe = loaded(tmp_path, said, rows=3)
+    result = run_it(given_recipe, {"writer": writer, "judge": judge}, directory=tmp_path / "runs" / "a")
+    assert (result.kept, len(writer.asked)) == (6, 6)
+    # Both branches of a task ask `again` the very same: one request, and none that the writer was asked.
+    assert len(judge.asked) == 3 + 6
+    assert not {request.key for request in writer.asked} & {request.key for request in judge.asked}
+    all_follow(result.dir)
+
+
+def test_more_samples_keep_those_that_were_there(tmp_path: Path) -> None:
+    record = {"text": "{{ answer }}"}
+    _, few, _ = one(tmp_path, [{"answer": {"prompt": USER, "n": 2}}], record)
+    _, many, engine = one(tmp_path, [{"answer": {"prompt": USER, "n": 5}}], record)
+    assert len(engine.asked) == 2 * 3
+    assert [many[place] for place in (0, 1, 5, 6)] == few
+
+
+def test_what_was_answered_wrongly_is_asked_anew_on_request(tmp_path: Path) -> None:
+    steps = [{"card": {"prompt": USER, "output": SCORE, "retries": 1, "n": 2}}]
+    record = {"score": {"value": "card.score", "type": "integer"}}
+    bad = FakeEngine(wrong_at_first(2))
+    given_recipe = loaded(tmp_path, recipe(steps=steps, record=record), rows=2)
+    there = tmp_path / "runs" / "a"
+    first = run_it(given_recipe, bad, directory=there)
+    assert (first.failed, len(bad.asked)) == (4, 8)
+    done = run_it(given_recipe, FakeEngine(answered), directory=there, retry_failed=True)
+    assert (done.kept, done.failed) == (4, 0)
+    all_follow(there)

@@ -180,11 +180,12 @@ class _Replay:
             why = prompt if isinstance(prompt, str) else "its file is not what it was"
             self._found.unjudged.append(f"step {fan.name}: the prompt cannot be rendered again: {why}")
             return [(None, None, None)] * len(scopes)
-        rendered = [prompt.render({**values, **scope}) for scope in scopes]
+        rendered = fan.rendered(prompt, values, scopes)
         model = self._recipe.models.get(self._step_of(fan.name).model or "") or self._recipe.model
         args = model.template_args if model is not None else {}
         frame = self._frame(fan.name, args, form_of(self._step_of(fan.name), prompt.schema).schema)
-        numbers = numbered([frame.body(messages, repeat=0) for messages in rendered], self._alike)
+        bodies = [b"" if isinstance(each, PromptFailed) else frame.body(each, repeat=0) for each in rendered]
+        numbers = numbered(bodies, self._alike)
         return [(messages, prompt.schema, number) for messages, number in zip(rendered, numbers, strict=True)]
 
     def _step_of(self, name: str) -> Step:
@@ -193,6 +194,8 @@ class _Replay:
     def _answer(self, name: str, question: _Question) -> Any:
         """The answer that counts, after those that could not be used."""
         messages, schema, number = question
+        if isinstance(messages, PromptFailed):
+            raise messages
         first: Any = None
         attempt = 0
         while True:

@@ -81,7 +81,7 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
     notices += _models_that_are_not(loaded)
     most = loaded.plan.limit or 0
     shown = recipe.target if recipe.target is not None else most
-    asked = _asked(loaded)
+    asked = list(loaded.questions.values())
     branches = loaded.fan if recipe.target is not None else 1  # a target counts branches
     return {
         "recipe": recipe.name,
@@ -110,15 +110,6 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
         "filters": [describe(link) for link in loaded.chain],
         "notices": notices,
     }
-
-
-def _asked(loaded: Loaded) -> list[int]:
-    """How often each step is asked for one task, as far as it can be told: `foreach:` counts as one."""
-    branches, found = 1, []
-    for step in loaded.steps:
-        found.append(branches * (step.fan.n or 1))
-        branches = found[-1] if step.fan.branches else branches
-    return found
 
 
 def _fan(step: LoadedStep) -> dict[str, Any]:
