@@ -7,6 +7,7 @@ from typing import Any
 
 VALUES = 40  # different ones at most
 LETTERS = 60
+FIELDS = 200
 DEPTH = 2  # of mappings within mappings
 SHOWN = 12
 
@@ -22,6 +23,8 @@ class Shares:
         """One record."""
         self._records += 1
         for name, value in _values({**fields, **row}):
+            if name not in self._counts and len(self._counts) >= FIELDS:
+                continue
             counts = self._counts.setdefault(name, {})
             if counts is None:
                 continue
