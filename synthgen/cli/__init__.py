@@ -18,6 +18,7 @@ from synthgen.cli import (
     models,
     preview,
     recipes,
+    report,
     run,
     show,
     stats,
@@ -54,6 +55,7 @@ app.command("mix")(mix.mix)
 app.command("status")(status.status)
 app.command("show")(show.show)
 app.command("stats")(stats.stats)
+app.command("report")(report.report)
 app.add_typer(audit.app, name="audit")
 app.add_typer(filters.app, name="filters")
 app.add_typer(recipes.app, name="recipes")

@@ -389,6 +389,13 @@ def collect(directory: Path, version: int | None = None, *, meaning: bool = True
         }
 
 
+def folder_of(directory: Path, said: Mapping[str, Any]) -> Path:
+    """The folder with the files of the version that was collected; the run's own while it has none."""
+    run = journal_of(directory)[0] or directory
+    folder = run / VERSIONS / str(said["version"])
+    return folder if said["command"] == "curate" and folder.is_dir() else run
+
+
 def _lock(run: Path, version: int, command: str) -> dict[str, Any]:
     """What took effect in a version; empty where its files are not written yet."""
     from synthgen.yamlfile import read_yaml
