@@ -79,7 +79,9 @@ class Browser:
         assert "error" not in said, said
         return dict(said["result"])
 
-    def size(self, width: int, height: int, *, dark: bool = False, still: bool = True, ratio: float = 1) -> None:
+    def size(
+        self, width: int, height: int, *, dark: bool = False, still: bool = True, ratio: float = 1
+    ) -> None:
         """The window's size, and what its user prefers."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -156,7 +158,11 @@ def browsing(python: str = sys.executable) -> Iterator[Browser]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     process = subprocess.Popen(
-        [python, str(WINDOW), str(port)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [python, str(WINDOW), str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     said: list[str] = []

@@ -10,6 +10,7 @@ import typer
 
 from synthgen.cli import (
     audit,
+    compare,
     curate,
     filters,
     init,
@@ -56,6 +57,7 @@ app.command("status")(status.status)
 app.command("show")(show.show)
 app.command("stats")(stats.stats)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.add_typer(audit.app, name="audit")
 app.add_typer(filters.app, name="filters")
 app.add_typer(recipes.app, name="recipes")

@@ -24,13 +24,14 @@ def report(
 ) -> None:
     """Write a page about a run's dataset: one file that opens anywhere and fetches nothing."""
     from synthgen.errors import UsageError
-    from synthgen.export.durable import told
     from synthgen.report.collect import collect, folder_of
-    from synthgen.report.page import page
+    from synthgen.report.page import page, write_page
     from synthgen.report.text import text
 
     if output is not None and (as_text or as_json):
-        raise UsageError("a page is written, or something is printed", hint="leave out -o, or --text and --json")
+        raise UsageError(
+            "a page is written, or something is printed", hint="leave out -o, or --text and --json"
+        )
     said = collect(directory, version)
     if as_json:
         out_json(said)
@@ -39,15 +40,5 @@ def report(
             out(plain(line))
     else:
         place = output or folder_of(directory, said) / NAME
-        with told(place.parent):
-            write_page(place, page(said))
+        write_page(place, page(said))
         out(str(place))
-
-
-def write_page(place: Path, html: str) -> None:
-    """Write a page, whole or not at all."""
-    from synthgen.export.durable import rename, write_bytes
-
-    staged = place.with_name(f".{place.name}.part")
-    write_bytes(staged, html.encode())
-    rename(staged, place)

@@ -102,7 +102,9 @@ def bar(parts: Sequence[tuple[str, float]], mark: float | None = None) -> str:
     at, drawn = 0.0, []
     for name, part in parts:
         if part > 0:
-            drawn.append(f'<rect class="{name}" x="{100 * at:.3f}%" width="{100 * part:.3f}%" height="100%"/>')
+            drawn.append(
+                f'<rect class="{name}" x="{100 * at:.3f}%" width="{100 * part:.3f}%" height="100%"/>'
+            )
         at += part
     if mark is not None:
         x = 100 * min(max(mark, 0.0), 1.0)

@@ -344,7 +344,9 @@ def collect(directory: Path, version: int | None = None, *, meaning: bool = True
         states, summary = report.states, orjson.loads(said[2] or said[3] or "{}")
         judged = sum(states.values())
         pending = status["pending"] if said[0] == "run" and status["version"] == number else 0
-        around, *vendis = report.meaning([each["field"] for each in shares]) if meaning else (None, None, None)
+        around, *vendis = (
+            report.meaning([each["field"] for each in shares]) if meaning else (None, None, None)
+        )
         rows = report.rows()
         return {
             "format": FORMAT,
@@ -429,7 +431,9 @@ def _said(detail: Any) -> dict[str, Any]:
     """A detail, where it is short enough to be shown."""
     if not detail:
         return {}
-    return {"detail": detail} if len(orjson.dumps(detail)) <= 600 else {"detail": {"…": "too long to be shown"}}
+    return (
+        {"detail": detail} if len(orjson.dumps(detail)) <= 600 else {"detail": {"…": "too long to be shown"}}
+    )
 
 
 def _short(value: Any) -> Any:

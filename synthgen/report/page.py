@@ -7,8 +7,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from synthgen.errors import RunError
+from synthgen.export.durable import rename, write_bytes
 from synthgen.report import charts
 from synthgen.report.plain import shown
 from synthgen.report.story import story
@@ -26,6 +29,16 @@ def page(said: Mapping[str, Any]) -> str:
 def comparison_page(said: Mapping[str, Any]) -> str:
     """The HTML of what `compare` gave."""
     return _render("compare.html", {"said": said}, {"rows": [], "points": []})
+
+
+def write_page(place: Path, html: str) -> None:
+    """Write a page, whole or not at all. Raises RunError where that cannot be done."""
+    staged = place.with_name(f".{place.name}.part")
+    try:
+        write_bytes(staged, html.encode())
+        rename(staged, place)
+    except OSError as error:
+        raise RunError(f"{place} cannot be written: {error.strerror}") from error
 
 
 def _render(template: str, values: Mapping[str, Any], data: Mapping[str, Any]) -> str:

@@ -34,7 +34,9 @@ def story(said: Mapping[str, Any]) -> list[str]:
     if languages:
         total = sum(each["kept"] for each in languages) + said["languages"]["unsure"]
         top = languages[0]
-        sentences.append(f"{share(top['kept'], total)} of the kept answers are in the language {top['language']}.")
+        sentences.append(
+            f"{share(top['kept'], total)} of the kept answers are in the language {top['language']}."
+        )
     vendi = next(each for each in said["diversity"]["measures"] if each["key"] == "vendi")
     if vendi["kept"] is not None:
         sample = said["diversity"]["sample"]

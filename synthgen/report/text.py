@@ -76,7 +76,9 @@ def _funnel(funnel: Sequence[Mapping[str, Any]], counts: Mapping[str, Any], judg
         left = each["came"] - each["dropped"]
         lost = f"-{each['dropped']:,}" if each["dropped"] else ""
         rows.append((each["filter"][:24], _bar(left, planned), f"{left:,}", lost))
-    rows.append(("kept", _bar(counts["kept"], planned), f"{counts['kept']:,}", share(counts["kept"], planned)))
+    rows.append(
+        ("kept", _bar(counts["kept"], planned), f"{counts['kept']:,}", share(counts["kept"], planned))
+    )
     return columns(rows, right=(2, 3))
 
 
@@ -90,7 +92,9 @@ def _measurements(measurements: Sequence[Mapping[str, Any]]) -> list[str]:
         quantiles = each["quantiles"]
         least, middle, most = (number(quantiles[key]) if quantiles else "" for key in ("0", "0.5", "1"))
         outside = f"{each['outside']:,}" if each["outside"] else ""
-        rows.append((each["filter"][:24], least, spark(each["histogram"]), most, middle, bounds(each), outside))
+        rows.append(
+            (each["filter"][:24], least, spark(each["histogram"]), most, middle, bounds(each), outside)
+        )
     return columns(rows, right=(1, 6))
 
 
@@ -99,7 +103,9 @@ def _shares(said: Mapping[str, Any]) -> list[str]:
     for part in said["lengths"]["parts"]:
         quantiles = part["quantiles"]
         unit = "turns" if part["name"] == "messages" else "words"
-        span = f"{number(quantiles['0.05'])} to {number(quantiles['0.95'])}, median {number(quantiles['0.5'])}"
+        span = (
+            f"{number(quantiles['0.05'])} to {number(quantiles['0.95'])}, median {number(quantiles['0.5'])}"
+        )
         rows.append((f"{part['name']} ({unit})", f"nine in ten {span}"))
     languages = said["languages"]
     total = sum(each["kept"] for each in languages["counts"]) + languages["unsure"]
@@ -111,14 +117,18 @@ def _shares(said: Mapping[str, Any]) -> list[str]:
         found = []
         for each in field["values"][:VALUES]:
             wish = f" of {100 * each['wished']:.0f} %" if each["wished"] is not None else ""
-            found.append(f"{' '.join(each['value'].split())[:20] or '(empty)'} {share(each['kept'], kept)}{wish}")
+            found.append(
+                f"{' '.join(each['value'].split())[:20] or '(empty)'} {share(each['kept'], kept)}{wish}"
+            )
         more = len(field["values"]) - VALUES + field["others"]["values"]
         rows.append((field["field"][:24], ", ".join(found) + (f", {more} more" if more > 0 else "")))
     return columns(rows)
 
 
 def _diversity(said: Mapping[str, Any]) -> str:
-    found = [f"{each['name']} {number(each['kept'])}" for each in said["measures"] if each["kept"] is not None]
+    found = [
+        f"{each['name']} {number(each['kept'])}" for each in said["measures"] if each["kept"] is not None
+    ]
     return f"  diversity of {said['sample']:,} kept answers: {', '.join(found)}"
 
 
