@@ -22,7 +22,7 @@ KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowUp"
 
 
 class Browser:
-    """One page. What its console says, what it throws and what it asks for is kept until `open` is next called."""
+    """One page. Keeps what its console says, what it throws and what it asks for, since `open` was called."""
 
     def __init__(self, port: int) -> None:
         self.errors: list[str] = []

@@ -9,7 +9,6 @@ import typer
 
 from synthgen.cli.options import JsonOption, VersionOption, out, out_json, plain
 
-NAME = "report.html"
 RunOrVersion = Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory, or a version's.")]
 
 
@@ -24,6 +23,7 @@ def report(
 ) -> None:
     """Write a page about a run's dataset: one file that opens anywhere and fetches nothing."""
     from synthgen.errors import UsageError
+    from synthgen.provenance.manifest import REPORT
     from synthgen.report.collect import collect, folder_of
     from synthgen.report.page import page, write_page
     from synthgen.report.text import text
@@ -39,6 +39,6 @@ def report(
         for line in text(said):
             out(plain(line))
     else:
-        place = output or folder_of(directory, said) / NAME
+        place = output or folder_of(directory, said) / REPORT
         write_page(place, page(said))
         out(str(place))

@@ -25,7 +25,7 @@ def number(value: float) -> str:
 def share(part: float, whole: float) -> str:
     """A share in percent; what is there is never 0 %, and what is not all is never 100 %."""
     if not whole:
-        return "–"
+        return "-"
     percent = 100 * part / whole
     if 0 < percent < 0.1:
         return "< 0.1 %"
@@ -140,7 +140,8 @@ def _scale(counts: Sequence[int]) -> Any:
 def _bar(name: str, x: float, y: float, width: float, height: float) -> str:
     x, width = x + max(width - WIDEST, 0) / 2, min(width, WIDEST)
     gap = 1.0 if width > 3 else 0.4
-    return f'<rect class="{name}" x="{x + gap / 2:.2f}" y="{y:.2f}" width="{width - gap:.2f}" height="{height:.2f}"/>'
+    place = f'x="{x + gap / 2:.2f}" y="{y:.2f}" width="{width - gap:.2f}" height="{height:.2f}"'
+    return f'<rect class="{name}" {place}/>'
 
 
 def _ticks(said: Mapping[str, Any], median: float | None) -> list[str]:
@@ -161,9 +162,8 @@ def _ticks(said: Mapping[str, Any], median: float | None) -> list[str]:
         found.append(f'<path class="median" d="M{x:.1f} {HEIGHT - FOOT}v5"/>')
         left, right = (8.0 * len(text) + 50 for text in texts)
         if left < x < WIDTH - right:
-            found.append(
-                f'<text class="tick" x="{x:.1f}" y="{y:g}" text-anchor="middle">median {number(median)}</text>'
-            )
+            where = f'x="{x:.1f}" y="{y:g}" text-anchor="middle"'
+            found.append(f'<text class="tick" {where}>median {number(median)}</text>')
     return found
 
 

@@ -29,7 +29,7 @@ def compare(a: Path, b: Path, limit: int = 20, *, meaning: bool = True) -> dict[
     places = [_place(each) for each in (a, b)]
     sides = [collect(place.directory, place.version, meaning=meaning) for place in places]
     try:
-        moved = diff(*places, limit)
+        moved = diff(places[0], places[1], limit)
     except CannotJudge as error:
         raise UsageError(str(error)) from None
     for name in MOVES:
@@ -59,7 +59,7 @@ def comparison_text(said: Mapping[str, Any]) -> list[str]:
     """A screen of text, from what `compare` gave."""
     heads = [f"{name.upper()}  {said[name]['title']}" for name in SIDES]
     lines = [*heads, ""]
-    rows = [("", "A", "B", "")]
+    rows: list[tuple[str, ...]] = [("", "A", "B", "")]
     for name in ("planned", "kept", "dropped", "failed"):
         one, other = (said[side]["counts"][name] for side in SIDES)
         rows.append((name, f"{one:,}", f"{other:,}", _change(one, other)))
@@ -71,13 +71,13 @@ def comparison_text(said: Mapping[str, Any]) -> list[str]:
         )
     )
     for each in said["dropped"]:
-        one, other = (f"{each[s]:,}" if each[s] is not None else "–" for s in SIDES)
+        one, other = (f"{each[s]:,}" if each[s] is not None else "-" for s in SIDES)
         rows.append((f"by {each['filter'][:24]}", one, other, _change(each["a"], each["b"])))
     lines += [*columns(rows, right=(1, 2, 3)), ""]
     rows = [("measured", "A", "median", "bound", "B", "median", "bound")]
     for each in said["filters"]:
         sides = [
-            (spark(each[s]["histogram"], 16), _median(each[s]), bounds(each[s])) if each[s] else ("–", "", "")
+            (spark(each[s]["histogram"], 16), _median(each[s]), bounds(each[s])) if each[s] else ("-", "", "")
             for s in SIDES
         ]
         rows.append((each["filter"][:24], *sides[0], *sides[1]))
@@ -85,7 +85,7 @@ def comparison_text(said: Mapping[str, Any]) -> list[str]:
     sizes = " and ".join(f"{said[s]['sample']:,}" for s in SIDES)
     rows = [(f"diversity ({sizes} answers)", "A", "B", "more varied")]
     for each in said["diversity"]:
-        values = [number(each[s]) if each[s] is not None else "–" for s in SIDES]
+        values = [number(each[s]) if each[s] is not None else "-" for s in SIDES]
         rows.append((each["name"], *values, _more_varied(each)))
     lines += [*columns(rows, right=(1, 2)), ""]
     inputs = said["inputs"] or ()

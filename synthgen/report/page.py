@@ -106,7 +106,7 @@ def _bounds(said: Mapping[str, Any]) -> str:
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return "–"
+        return "-"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-# Controls, zero-width signs, marks and overrides of direction, line and paragraph separators, tags, noncharacters.
+# Controls, zero-width signs, marks and overrides of direction, separators of lines and paragraphs, tags.
 # The joiners U+200C and U+200D are left: Persian words and emoji are made with them.
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"

@@ -36,7 +36,7 @@ class Shares:
             pair[1] += kept
 
     def as_json(self, wished: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
-        """Fields whose values come several times, each with its largest shares, and those that were wished."""
+        """Fields whose values come several times, with their largest shares and those that were wished."""
         found: list[dict[str, Any]] = []
         seen: list[dict[str, list[int]]] = []
         for name, counts in self._counts.items():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 DISTINCT = 4096  # values that are held as they are; beyond that they are rounded
 BINS = 36
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+LARGEST = 1e300
 TAIL = 0.005  # of the values at each end, which may lie beyond the axis
 REACH = 1.5  # a bound within so many widths of the values is on the axis
 
@@ -27,8 +29,8 @@ class Spread:
         self.number = 0
 
     def add(self, value: float, *, outside: bool = False) -> None:
-        """One value. Infinities are taken for the largest number that there is."""
-        value = min(max(float(value), -1.7e308), 1.7e308)
+        """One value. What is larger than 1e300 is taken for that."""
+        value = min(max(float(value), -LARGEST), LARGEST)
         self._least, self._most = min(self._least, value), max(self._most, value)
         self.number += 1
         self._count(value if self._digits is None else _rounded(value, self._digits), outside, 1)
@@ -88,7 +90,7 @@ class Spread:
         return {
             "bins": [
                 {"from": start, "to": end, "inside": inside, "outside": outside}
-                for (start, end), (inside, outside) in zip(_pairs(edges), bins, strict=True)
+                for (start, end), (inside, outside) in zip(pairwise(edges), bins, strict=True)
             ],
             "below": below,
             "above": above,
@@ -104,10 +106,6 @@ def _edges(low: float, high: float, *, whole: bool) -> list[float]:
     if low == high:
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
     return [low + (high - low) * number / BINS for number in range(BINS + 1)]
-
-
-def _pairs(edges: Sequence[float]) -> Iterator[tuple[float, float]]:
-    return zip(edges, edges[1:], strict=False)
 
 
 def _at(ordered: Sequence[tuple[float, int]], place: int) -> float:

@@ -41,6 +41,6 @@ def story(said: Mapping[str, Any]) -> list[str]:
     if vendi["kept"] is not None:
         sample = said["diversity"]["sample"]
         sentences.append(
-            f"In meaning, a sample of {sample:,} is as varied as {number(vendi['kept'])} wholly different texts."
+            f"In meaning {sample:,} of them are as varied as {number(vendi['kept'])} wholly different texts."
         )
     return sentences

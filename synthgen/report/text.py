@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from synthgen.report.charts import number, share
@@ -34,9 +35,9 @@ def spark(histogram: Mapping[str, Any], width: int = 24) -> str:
     bins = [each["inside"] + each["outside"] for each in histogram["bins"]]
     if not bins:
         return ""
-    groups = [bins[n * len(bins) // width : max((n + 1) * len(bins) // width, n * len(bins) // width + 1)]
-              for n in range(min(width, len(bins)))] if len(bins) > width else [[each] for each in bins]  # fmt: skip
-    totals = [sum(group) for group in groups]
+    number_of = min(width, len(bins))
+    edges = [place * len(bins) // number_of for place in range(number_of + 1)]
+    totals = [sum(bins[start:end]) for start, end in pairwise(edges)]
     most = max(totals) or 1
     return "".join(EIGHTHS[max(round(8 * (each / most) ** 0.5), 1 if each else 0)] for each in totals)
 
