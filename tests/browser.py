@@ -107,6 +107,16 @@ class Browser:
         assert "exceptionDetails" not in said, said["exceptionDetails"]
         return said["result"].get("value")
 
+    def until(self, expression: str) -> Any:
+        """Wait, a frame at a time, until an expression is true; gives its value."""
+        value = self.get(
+            "new Promise(done => { const end = performance.now() + 5000; const look = () => {"
+            f" const value = ({expression}); value || performance.now() > end ? done(value)"
+            " : requestAnimationFrame(look); }; look(); })"
+        )
+        assert value, f"never came to be: {expression}"
+        return value
+
     def press(self, key: str) -> None:
         """Press a key of the keyboard and let it go."""
         text = {"Enter": "\r", " ": " "}.get(key, key if len(key) == 1 else "")

@@ -90,9 +90,9 @@ def _answers(journal: sqlite3.Connection, session: int) -> dict[str, Any]:
     seconds = max(last - start, 1e-3)
     width = seconds / BUCKETS
     buckets = [[0, 0] for _ in range(BUCKETS)]
-    query = (  # of names of our own
+    query = (  # noqa: S608 - of a name of our own
         "SELECT CAST(min(max((arrived - ?) / ?, 0), ?) AS INTEGER), count(*), sum(output_tokens) "
-        f"{ASKED} AND session = ? GROUP BY 1"  # noqa: S608
+        f"{ASKED} AND session = ? GROUP BY 1"
     )
     for bucket, answers, output in journal.execute(query, (start, width, BUCKETS - 1, session)):
         buckets[bucket] = [answers, output]

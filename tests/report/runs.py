@@ -16,13 +16,13 @@ HOSTILE = {
     "overrides": "read \u202eterces on si siht\u202c from the other side, and so on for some words",
     "zero width": "zero\u200bwidth and a mark\ufeff and a soft\u00adhyphen in words that look plain",
     "huge": "x" * 5000 + " is a word that is as long as it gets in any text",
-    "null": "a null \x00 and a bell \x07 and an escape \x1b[31m red in words of a text",
-    "template": "{{ 7 * 7 }} {% raw %} ${7 * 7} `ticks` are what templates would make much of",
+    "null": "a null \x00 and a bell \x07 and an escape \x1b[31m red",
+    "template": "{{ 7 * 7 }} {% raw %} ${7 * 7} `ticks` are what templates make much of",
     "arabic": "هذا نص مكتوب من اليمين إلى اليسار وفيه كلمات كثيرة عن البحر والجبال",
     "family": "a family \U0001f468\u200d\U0001f469\u200d\U0001f467 is one sign that is joined from three of them",
 }
 PLAIN = [
-    f"The {thing} of {place} is known for its {what}, and people have written about it for {n} years."
+    f"The {thing} of {place} is known for its {what}, and people have told of it for {n} years."
     for n, (thing, place, what) in enumerate(
         (thing, place, what)
         for thing in ("river", "bread", "bridge", "choir")

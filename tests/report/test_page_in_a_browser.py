@@ -64,12 +64,12 @@ def test_nothing_that_a_model_wrote_is_run(opened: Browser, file: Path) -> None:
     while not opened.get("document.getElementById('more').hidden"):
         opened.get("document.getElementById('more').click()")
     opened.get("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    opened.until("[...document.querySelectorAll('.row')].every(each => each.querySelector('.inside'))")
     assert "chats" in opened.get("document.title")
     assert opened.get("document.images.length + document.scripts.length") == 2
     # Text content is what was written, each unseen sign as its number.
-    seen = opened.get(
-        "[...document.querySelectorAll('.part blockquote')].map(each => each.textContent).join('\\n')"
-    )
+    quotes = "[...document.querySelectorAll('.part blockquote')]"
+    seen = opened.get(f"{quotes}.map(each => each.textContent).join('\\n')")
     for name in ("ends the script", "an image", "a comment", "template", "arabic", "family"):
         assert HOSTILE[name] in seen, name
     assert "read U+202Eterces on si sihtU+202C from" in seen
@@ -104,7 +104,7 @@ def test_rows_are_searched_and_opened_by_keyboard(opened: Browser, file: Path) -
     assert opened.get("document.activeElement.tagName") == "SUMMARY"
     opened.press("Enter")
     assert opened.get("document.querySelector('.row').open")
-    inside = opened.get("document.querySelector('.row .inside').textContent")
+    inside = opened.until("document.querySelector('.row .inside')?.textContent")
     assert "poets" in inside
     assert "data/docs.jsonl" in inside
     opened.get("document.getElementById('fate').focus()")
@@ -120,7 +120,7 @@ def test_rows_are_chosen_by_fate_with_the_mouse(opened: Browser, file: Path) -> 
         fate.value = "words"; fate.dispatchEvent(new Event("change")); })()""")
     assert opened.get("document.querySelectorAll('.row').length") == 3
     opened.click(".row summary")
-    assert opened.get("document.querySelector('.row').open")
+    opened.until("document.querySelector('.row .inside')")
     assert "dropped: words" in opened.get("document.querySelector('.row').textContent")
     quiet(opened, file)
 
@@ -143,7 +143,8 @@ def test_the_map_by_keyboard_and_mouse(opened: Browser, file: Path) -> None:
     opened.click("#legend li:nth-child(2) button")
     lit = opened.get("document.querySelectorAll('#map .lit').length")
     assert str(lit) == opened.get("document.querySelector('#legend [aria-pressed=true] small').textContent")
-    colours = "[...new Set([...document.querySelectorAll('#map circle')].map(e => getComputedStyle(e).fill))].length"
+    circles = "[...document.querySelectorAll('#map circle')]"
+    colours = f"new Set({circles}.map(each => getComputedStyle(each).fill)).size"
     opened.get("""(() => { const by = document.getElementById("colour");
         by.value = "kind"; by.dispatchEvent(new Event("change")); })()""")
     assert opened.get(colours) == 3
@@ -159,9 +160,10 @@ def test_edges_of_bounds_open_by_keyboard(opened: Browser, file: Path) -> None:
 
 
 def test_everything_that_can_be_used_has_a_name(opened: Browser) -> None:
-    nameless = opened.get("""[...document.querySelectorAll("a, button, input, select, summary, [tabindex], svg[role]")]
-        .filter(each => each.id !== "more" && !(each.getAttribute("aria-label") || each.textContent.trim()
-            || (each.labels && each.labels.length)))
+    nameless = opened.get("""
+        [...document.querySelectorAll("a, button, input, select, summary, [tabindex], svg[role]")]
+        .filter(each => each.id !== "more")
+        .filter(each => !(each.getAttribute("aria-label") || each.textContent.trim() || each.labels?.length))
         .map(each => each.outerHTML.slice(0, 100))""")
     assert nameless == []
     assert opened.get(
