@@ -133,6 +133,8 @@ class Browser:
     def click(self, selector: str, *, press: bool = True) -> None:
         """Move the mouse to the middle of an element, and click there."""
         self.get(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
+        frame = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
+        self.get(frame)  # what is clicked is what is drawn
         place = self.get(
             f"(() => {{ const r = document.querySelector({selector!r}).getBoundingClientRect();"
             " return [r.x + r.width / 2, r.y + r.height / 2]; })()"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-WIDTH, HEIGHT, TOP, FOOT = 480.0, 132.0, 16.0, 20.0
+WIDTH, HEIGHT, TOP, FOOT = 480.0, 140.0, 18.0, 24.0
 SKEWED = 40  # times as high as the middle bin: then the square root of the count is drawn
 SIDE = 2.0
 WIDEST = 44.0  # bars of few values are no wider
@@ -152,7 +152,7 @@ def _ticks(said: Mapping[str, Any], median: float | None) -> list[str]:
         texts[0] += f" ({said['below']:,} below)"
     if said["above"]:
         texts[1] += f" ({said['above']:,} beyond)"
-    y = HEIGHT - 5
+    y = HEIGHT - 6
     found = [
         f'<text class="tick" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{text}</text>'
         for text, anchor, x in zip(texts, ("start", "end"), (0.0, WIDTH), strict=True)
@@ -178,14 +178,14 @@ def _bound(name: str, value: float, low: float, high: float) -> str:
         right = value > high
         x, anchor = (WIDTH, "end") if right else (0.0, "start")
         arrow = f"{text} →" if right else f"← {text}"
-        return f'<text class="bound" x="{x:g}" y="11" text-anchor="{anchor}">{arrow}</text>'
+        return f'<text class="bound" x="{x:g}" y="13" text-anchor="{anchor}">{arrow}</text>'
     x = SIDE + (value - low) / (high - low) * (WIDTH - 2 * SIDE)
     # The words stand on the side that the bound shuts out, where there are fewer bars, if there is room.
     left = (name == "min" and x > 70) or x > WIDTH - 70
     anchor, shift = ("end", -5) if left else ("start", 5)
     return (
         f'<path class="bound" d="M{x:.1f} 2V{HEIGHT - FOOT}"/>'
-        f'<text class="bound" x="{x + shift:.1f}" y="11" text-anchor="{anchor}">{text}</text>'
+        f'<text class="bound" x="{x + shift:.1f}" y="13" text-anchor="{anchor}">{text}</text>'
     )
 
 

@@ -19,7 +19,7 @@ HOSTILE = {
     "null": "a null \x00 and a bell \x07 and an escape \x1b[31m red",
     "template": "{{ 7 * 7 }} {% raw %} ${7 * 7} `ticks` are what templates make much of",
     "arabic": "هذا نص مكتوب من اليمين إلى اليسار وفيه كلمات كثيرة عن البحر والجبال",
-    "family": "a family \U0001f468\u200d\U0001f469\u200d\U0001f467 is one sign that is joined from three of them",
+    "family": "a family \U0001f468\u200d\U0001f469\u200d\U0001f467 is one sign, joined from three",
 }
 PLAIN = [
     f"The {thing} of {place} is known for its {what}, and people have told of it for {n} years."

@@ -188,9 +188,11 @@ def test_text_can_be_read_by_contrast(browser: Browser, file: Path) -> None:
             return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
         const ground = e => { for (; e; e = e.parentElement) {
             const c = getComputedStyle(e).backgroundColor; if (c !== "rgba(0, 0, 0, 0)") return c; } };
-        return [...document.querySelectorAll("p, small, h1, h2, h3, h5, td, th, a, code, mark, .unseen, label, li")]
+        const texts = "p, small, h1, h2, h3, h5, td, th, a, code, mark, .unseen, label, li";
+        return [...document.querySelectorAll(texts)]
             .filter(e => e.textContent.trim() && e.offsetParent)
-            .map(e => { const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
+            .map(e => { const both = [light(getComputedStyle(e).color), light(ground(e))];
+                const [a, b] = both.sort((x, y) => y - x);
                 return [(a + 0.05) / (b + 0.05), e.className || e.tagName]; })
             .filter(([ratio]) => ratio < 4.5); })()"""
     for dark in (False, True):
