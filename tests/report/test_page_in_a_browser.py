@@ -120,7 +120,7 @@ def test_rows_are_chosen_by_fate_with_the_mouse(opened: Browser, file: Path) -> 
         fate.value = "words"; fate.dispatchEvent(new Event("change")); })()""")
     assert opened.get("document.querySelectorAll('.row').length") == 3
     opened.click(".row summary")
-    opened.until("document.querySelector('.row .inside')")
+    opened.until("document.querySelector('.row .inside') !== null")
     assert "dropped: words" in opened.get("document.querySelector('.row').textContent")
     quiet(opened, file)
 
