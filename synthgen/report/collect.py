@@ -414,7 +414,12 @@ def _texts(record: Record) -> Iterator[tuple[str, str]]:
     from synthgen.record import as_text, content_text
 
     for message in record.messages:
-        yield str(message.get("role")), content_text(message)
+        rest = {name: value for name, value in message.items() if name not in ("role", "content") and value}
+        text = content_text(message)
+        yield (
+            str(message.get("role")),
+            "\n".join([*([text] if text else []), *([as_text(rest)] if rest else [])]),
+        )
     for name, value in record.row.items():
         if name != "messages":
             yield name, as_text(value)

@@ -39,21 +39,26 @@ class Shares:
         """Fields whose values come several times, with their largest shares and those that were wished."""
         found: list[dict[str, Any]] = []
         seen: list[dict[str, list[int]]] = []
-        for name, counts in self._counts.items():
+        for name, counted in self._counts.items():
+            counts = counted
             if not counts or 2 * len(counts) > self._records or counts in seen:
                 continue
             if len(counts) < 2 and name not in wished:
                 continue
             seen.append(counts)
+            counts = {value: [0, 0] for value in wished.get(name, ())} | counts
             ordered = sorted(counts.items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
             rest = ordered[SHOWN:]
             found.append(
                 {
                     "field": name,
                     "values": [
-                        {"value": value, "all": pair[0], "kept": pair[1], "wished": wished[name].get(value)}
-                        if name in wished
-                        else {"value": value, "all": pair[0], "kept": pair[1], "wished": None}
+                        {
+                            "value": value,
+                            "all": pair[0],
+                            "kept": pair[1],
+                            "wished": wished.get(name, {}).get(value),
+                        }
                         for value, pair in ordered[:SHOWN]
                     ],
                     "others": {
@@ -72,7 +77,7 @@ def category(fields: Mapping[str, Any], row: Mapping[str, Any], name: str) -> st
 
 
 def wished(recipe: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The shares that a recipe's seeds are drawn with, by seed and value."""
+    """The shares that a recipe balances its kept rows by, or draws its seeds with, by field and value."""
     found: dict[str, dict[str, float]] = {}
     for name, seed in (recipe.get("seeds") or {}).items():
         choice = seed.get("choice") if isinstance(seed, Mapping) else None
@@ -83,6 +88,12 @@ def wished(recipe: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             for value in choice:
                 shares = found.setdefault(name, {})
                 shares[_text(value)] = shares.get(_text(value), 0.0) + 1 / len(choice)
+    for field, shares in (recipe.get("balance") or {}).items():
+        if shares == "even":
+            found[field] = dict.fromkeys(found.get(field, {}), 1 / max(len(found.get(field, {})), 1))
+        elif isinstance(shares, Mapping):
+            whole = float(sum(shares.values()))
+            found[field] = {_text(value): share / whole for value, share in shares.items() if whole}
     return found
 
 

@@ -149,11 +149,27 @@ def test_shares_are_of_fields_with_few_values() -> None:
     ]
 
 
+def test_a_wished_value_that_never_came_is_told() -> None:
+    shares = Shares()
+    for number_ in range(10):
+        shares.add({"level": "ab"[number_ % 2]}, {}, kept=True)
+    [said] = shares.as_json({"level": {"a": 0.4, "c": 0.6}})
+    assert [(each["value"], each["kept"], each["wished"]) for each in said["values"]] == [
+        ("a", 5, 0.4), ("b", 5, None), ("c", 0, 0.6),
+    ]  # fmt: skip
+
+
 def test_wished_shares_are_the_recipes() -> None:
     seeds = {
         "level": {"choice": {"easy": 3, "hard": 1}},
         "style": {"choice": ["x", "y"]},
         "doc": {"path": "a"},
+    }
+    balanced = {"level": {"easy": 1, "hard": 1, "other": 2}, "style": "even", "doc.topic": {"a": 2}}
+    assert wished({"seeds": seeds, "balance": balanced}) == {
+        "level": {"easy": 0.25, "hard": 0.25, "other": 0.5},
+        "style": {"x": 0.5, "y": 0.5},
+        "doc.topic": {"a": 1.0},
     }
     assert wished({"seeds": seeds}) == {"level": {"easy": 0.75, "hard": 0.25}, "style": {"x": 0.5, "y": 0.5}}
 
