@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -14,7 +15,7 @@ from synthgen.audit.erase import erase
 from synthgen.audit.verify import verify
 from synthgen.cli import app
 from synthgen.engines.base import Request, RequestFailed
-from synthgen.errors import UsageError
+from synthgen.errors import RunError, UsageError
 from synthgen.recurate import recurate
 from synthgen.report.collect import collect
 from synthgen.report.compare import compare, comparison_text
@@ -189,3 +190,28 @@ def test_a_page_goes_when_what_it_tells_of_does(tmp_path: Path) -> None:
     said = collect(run, meaning=False)
     assert said["counts"]["erased"] == 1
     assert victim["messages"][-1]["content"] not in page(said)
+
+
+def test_the_commands(chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synthgen.report.meaning.embeddings", lambda texts: np.eye(len(texts), 384))
+
+    def shown(*arguments: object) -> str:
+        done = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+        assert done.exit_code == 0
+        return done.stdout
+
+    assert json.loads(shown("report", chats, "--json"))["map"]["sample"] == 34
+    assert "planned" in shown("report", chats, "--text")
+    assert shown("report", chats, "-o", tmp_path / "mine.html").strip() == str(tmp_path / "mine.html")
+    assert json.loads(shown("compare", chats, chats, "--json"))["left"]["count"] == 0
+    assert "kept in both" in shown("compare", chats, chats)
+    shown("compare", chats, chats, "-o", tmp_path / "both.html")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["both.html", "mine.html"]
+    for wrong in (
+        ["report", str(chats), "--text", "-o", "x"],
+        ["compare", str(chats), str(chats), "--json", "-o", "x"],
+    ):
+        with pytest.raises(UsageError, match="a page is written, or something is printed"):
+            CliRunner().invoke(app, wrong, catch_exceptions=False)
+    with pytest.raises(RunError, match="cannot be written"):
+        CliRunner().invoke(app, ["report", str(chats), "-o", "/proc/no/page.html"], catch_exceptions=False)
