@@ -21,7 +21,7 @@ from synthgen.report.collect import collect
 from synthgen.report.compare import compare, comparison_text
 from synthgen.report.page import comparison_page, page
 from synthgen.report.text import text
-from tests.report.runs import HOSTILE, NEAR, PLAIN, curated, made
+from tests.report.runs import HOSTILE, NEAR, PLAIN, curated, made, rows
 from tests.support import answer_of, tree
 
 
@@ -200,7 +200,7 @@ def test_the_commands(chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert done.exit_code == 0
         return done.stdout
 
-    assert json.loads(shown("report", chats, "--json"))["map"]["sample"] == 34
+    assert json.loads(shown("report", chats, "--json"))["map"]["sample"] == len(rows())
     assert "planned" in shown("report", chats, "--text")
     assert shown("report", chats, "-o", tmp_path / "mine.html").strip() == str(tmp_path / "mine.html")
     assert json.loads(shown("compare", chats, chats, "--json"))["left"]["count"] == 0
