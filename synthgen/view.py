@@ -118,7 +118,9 @@ class RunView:
         row = self._one("SELECT error FROM failures ORDER BY rowid DESC LIMIT 1")
         return row[0] if row else None
 
-    def _version(self) -> int:
+    @property
+    def version(self) -> int:
+        """The version whose records are shown; 0 where nothing is judged yet."""
         if self._asked_for is not None:
             return self._asked_for
         row = self._one(
@@ -129,7 +131,7 @@ class RunView:
 
     def chain(self) -> list[dict[str, Any]]:
         """The filters of the version that is shown, in order, each with its bound."""
-        row = self._one("SELECT chain FROM versions WHERE version = ?", (self._version(),))
+        row = self._one("SELECT chain FROM versions WHERE version = ?", (self.version,))
         return list(orjson.loads(row[0])) if row and row[0] else []
 
     def contents(self) -> Iterator[tuple[list[str], list[Any]]]:
@@ -137,7 +139,7 @@ class RunView:
         rows = self._journal.execute(
             "SELECT r.id, c.body FROM records AS r JOIN contents AS c ON c.sha256 = r.content "
             "WHERE r.version = ? ORDER BY r.task, r.branch",
-            (self._version(),),
+            (self.version,),
         )
         while batch := rows.fetchmany(BATCH):
             yield [id for id, _ in batch], [orjson.loads(body) for _, body in batch]
@@ -145,7 +147,7 @@ class RunView:
     def verdicts(self) -> Iterator[dict[str, Any]]:
         """What was measured of each record, by filter, with its verdict."""
         query = "SELECT verdicts FROM records WHERE version = ?"
-        for (verdicts,) in self._journal.execute(query, (self._version(),)):
+        for (verdicts,) in self._journal.execute(query, (self.version,)):
             yield orjson.loads(verdicts)
 
     def records(self, state: str | None, limit: int | None) -> Iterator[dict[str, Any]]:
@@ -153,7 +155,7 @@ class RunView:
         chosen = "" if state is None else "AND r.state = ?"
         of_state = () if state is None else (state,)
         query = f"{_RECORD} WHERE r.version = ? {chosen} ORDER BY r.task, r.branch LIMIT ?"
-        for row in self._journal.execute(query, (self._version(), *of_state, -1 if limit is None else limit)):
+        for row in self._journal.execute(query, (self.version, *of_state, -1 if limit is None else limit)):
             yield _record(row)
 
     def record(self, id: str) -> dict[str, Any]:
@@ -163,7 +165,7 @@ class RunView:
         """
         found = self._rows(
             f"{_RECORD} WHERE r.version = ? AND r.id >= ? AND r.id < ? LIMIT 2",
-            (self._version(), id, id + "g"),
+            (self.version, id, id + "g"),
         )
         if len(found) != 1:
             what = "more than one record begins" if found else "no record begins"
@@ -194,21 +196,21 @@ class RunView:
 
     def stored(self, record: Mapping[str, Any]) -> tuple[RecordEntry, bytes | None, bytes | None]:
         """A record as the journal has it, with the JSON of its contents, after and before redaction."""
-        return stored_record(self._journal, self._version(), record["task"], record["branch"])
+        return stored_record(self._journal, self.version, record["task"], record["branch"])
 
     def place_in_ledger(self, record: Mapping[str, Any]) -> int:
         """How many records of its version come before it."""
         query = "SELECT count(*) FROM records WHERE version = ? AND (task, branch) < (?, ?)"
-        return int(self._one(query, (self._version(), record["task"], record["branch"]))[0])
+        return int(self._one(query, (self.version, record["task"], record["branch"]))[0])
 
     def tree(self) -> Growing:
         """The tree over the records of the version, by the leaves that are stored."""
         tree = Growing()
         for (leaf,) in self._journal.execute(
-            "SELECT leaf FROM records WHERE version = ? ORDER BY task, branch", (self._version(),)
+            "SELECT leaf FROM records WHERE version = ? ORDER BY task, branch", (self.version,)
         ):
             if leaf is None:  # an earlier synthgen judged it, and stored none
-                return tree_of(stored_records(self._journal, self._version()))
+                return tree_of(stored_records(self._journal, self.version))
             tree.append(leaf)
         return tree
 

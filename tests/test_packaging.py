@@ -11,12 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CONTENT = ("filters", "prompts", "recipes")
+OTHERS = ("synthgen/starter", "synthgen/report", "synthgen/py.typed", "synthgen/recipe.schema.json")
 
 
 def expected() -> set[str]:
-    """The files of the content folders and of the starter project, as they are named in a wheel."""
+    """The files of the content folders, of the starter project and of reports, as a wheel names them."""
     tracked = subprocess.run(
-        ["git", "ls-files", *CONTENT, "synthgen/starter", "synthgen/py.typed", "synthgen/recipe.schema.json"],
+        ["git", "ls-files", *CONTENT, *OTHERS],
         cwd=ROOT,
         capture_output=True,
         text=True,

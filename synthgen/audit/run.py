@@ -17,7 +17,7 @@ from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.audit.place import journal_of
 from synthgen.errors import UsageError
 from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_records
-from synthgen.provenance.manifest import MANIFEST
+from synthgen.provenance.manifest import MANIFEST, REPORT
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import ledger_entry, row_bytes, statement
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LEDGER = "dataset/provenance/ledger.jsonl"
 DROPPED = "dropped.jsonl"
-OF_THE_RUN = ("dataset", "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock")
+OF_THE_RUN = ("dataset", "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock", REPORT)
 ADDED = ("dropped_by", "measurements")
 
 

@@ -10,6 +10,7 @@ import typer
 
 from synthgen.cli import (
     audit,
+    compare,
     curate,
     filters,
     init,
@@ -18,6 +19,7 @@ from synthgen.cli import (
     models,
     preview,
     recipes,
+    report,
     run,
     show,
     stats,
@@ -54,6 +56,8 @@ app.command("mix")(mix.mix)
 app.command("status")(status.status)
 app.command("show")(show.show)
 app.command("stats")(stats.stats)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.add_typer(audit.app, name="audit")
 app.add_typer(filters.app, name="filters")
 app.add_typer(recipes.app, name="recipes")

@@ -106,3 +106,4 @@ def _show(done: Recurated) -> None:
             out(f"  {sign} and {len(items) - SHOWN:,} more (--json lists all)")
     if done.version is not None and result.outcome != "interrupted":
         out(f"dataset  {result.dir}/dataset")
+        out(f"report   synthgen report {result.dir}")

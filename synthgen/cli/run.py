@@ -231,3 +231,4 @@ def show_summary(loaded: Loaded, result: RunResult) -> None:
     elif result.outcome not in ("interrupted", "too many failures"):
         out(f"dataset  {result.dir}/dataset")
         out(f"dropped  {result.dir}/dropped.jsonl")
+        out(f"report   synthgen report {result.dir}")

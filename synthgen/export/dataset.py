@@ -19,7 +19,7 @@ from synthgen.export.card import Bounded, Published, card
 from synthgen.export.durable import publish, remove, staging, told, write_bytes
 from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
 from synthgen.journal import Journal, RecordEntry
-from synthgen.provenance.manifest import LEDGER, MANIFEST, manifest
+from synthgen.provenance.manifest import LEDGER, MANIFEST, REPORT, manifest
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import ledger_entry, row_bytes, statement
 
@@ -61,8 +61,9 @@ def write_version(
         outside = manifest(staged, predicate, rows=written.rows, leave_out=("dataset",), signer=about.signer)
         write_bytes(staged / MANIFEST, outside)
         publish(staged, directory)
-    if "failed.jsonl" not in written.rows:
-        with told(directory):
+    with told(directory):
+        remove(directory / REPORT)  # it tells of what was here before, and may show what was erased since
+        if "failed.jsonl" not in written.rows:
             remove(directory / "failed.jsonl")
 
 

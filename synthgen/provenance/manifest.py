@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 LEDGER = "provenance/ledger.jsonl"
+REPORT = (
+    "report.html"  # a page about a version, bound by no manifest: it tells of times, and is written on demand
+)
 
 
 def manifest(
