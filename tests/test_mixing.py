@@ -83,6 +83,7 @@ def test_the_provenance_of_each_row_goes_with_it(tmp_path: Path) -> None:
         digest = hashlib.sha256(orjson.dumps(statement)).hexdigest()
         assert digest == ledgers[row["dataset"]][statement["id"]]
         assert statement["requests"]
+        assert (said["requests"], said["synthetic"]) == ([], True)
         assert statement["sources"][0]["path"] == "data/docs.jsonl"
     assert verify(result.dir).intact
 

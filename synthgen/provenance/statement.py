@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -52,10 +52,17 @@ def statement(entry: RecordEntry, body: bytes | None, row: bytes | None = None) 
         "sources": entry.sources,
         "requests": [key.hex() for key in entry.requests],
         "measurements": entry.verdicts,
-        "synthetic": bool(entry.requests),
+        "synthetic": bool(entry.requests) or any(map(_was_synthetic, entry.sources)),
         "salt": hashlib.sha256(SALT + (body or b"")).hexdigest()[: 2 * SALT_BYTES],
     }
     return orjson.dumps(said)
+
+
+def _was_synthetic(source: Mapping[str, Any]) -> bool:
+    """Whether a model wrote any of a row in the dataset that it was taken from."""
+    origin = source.get("origin")
+    stated = origin.get("statement") if isinstance(origin, dict) else None
+    return isinstance(stated, dict) and stated.get("synthetic") is True
 
 
 def ledger_entry(entry: RecordEntry, stated: bytes) -> bytes:
