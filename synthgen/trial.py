@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,11 +17,14 @@ SAMPLE = 20
 
 @dataclass(frozen=True)
 class Trial:
-    """The first prompt, the mean number of characters and messages of a task, and how many did not render."""
+    """The first prompt, the mean number of characters and messages that a task asks, and how many failed.
+
+    Characters and messages are by the step's name; those that did not render failed.
+    """
 
     first: Sequence[Mapping[str, str]]
-    characters: float
-    messages: float
+    characters: Mapping[str, float]
+    messages: Mapping[str, float]
     failed: int
 
 
@@ -42,7 +46,7 @@ def trial(loaded: Loaded) -> Trial:
     later: dict[str, Any] = {name: _Later() for name in names}
     tasks = list(islice(loaded.plan.tasks(), SAMPLE))
     first: list[dict[str, str]] = []
-    characters = messages = 0
+    characters, messages = Counter[str](), Counter[str]()
     failures: list[Problem] = []
     for task in tasks:
         for step in loaded.steps:
@@ -56,12 +60,18 @@ def trial(loaded: Loaded) -> Trial:
                 break
             first = first or rendered
             times = loaded.questions[step.name]
-            messages += times * len(rendered)
-            characters += times * sum(len(message["content"]) for message in rendered)
+            messages[step.name] += times * len(rendered)
+            characters[step.name] += times * sum(len(message["content"]) for message in rendered)
     if tasks and len(failures) == len(tasks):
         raise RecipeError(failures[:1])
     count = max(len(tasks) - len(failures), 1)
-    return Trial(first, characters / count, messages / count, len(failures))
+    each = [step.name for step in loaded.steps]
+    return Trial(
+        first,
+        {name: characters[name] / count for name in each},
+        {name: messages[name] / count for name in each},
+        len(failures),
+    )
 
 
 def _needs(step: LoadedStep, later: Mapping[str, Any]) -> bool:

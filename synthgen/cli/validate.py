@@ -21,6 +21,8 @@ from synthgen.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from synthgen.loading import Loaded, LoadedStep
 
 CHARACTERS_A_TOKEN = 4
@@ -74,7 +76,10 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
 
     recipe = loaded.recipe
     tried = trial(loaded)
-    tokens = tried.characters / CHARACTERS_A_TOKEN + tried.messages * TOKENS_A_MESSAGE
+    tokens = {
+        name: tried.characters[name] / CHARACTERS_A_TOKEN + tried.messages[name] * TOKENS_A_MESSAGE
+        for name in tried.characters
+    }
     notices = list(loaded.notices)
     if tried.failed:
         notices.append(f"{tried.failed} of the first tasks do not render; they would fail")
@@ -83,16 +88,19 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
     shown = recipe.target if recipe.target is not None else most
     asked = list(loaded.questions.values())
     branches = loaded.fan if recipe.target is not None else 1  # a target counts branches
+    of_step = {
+        step.name: (tokens[step.name], times * step.sampling["max_tokens"])
+        for times, step in zip(asked, loaded.steps, strict=True)
+    }
     return {
         "recipe": recipe.name,
         "tasks": None if recipe.target is not None else most,
         "target": recipe.target,
         "attempts": most if recipe.target is not None else None,
         "requests": shown * sum(asked) // branches,
-        "input_tokens": round(tokens * shown / branches),
-        "output_tokens_at_most": shown
-        * sum(times * step.sampling["max_tokens"] for times, step in zip(asked, loaded.steps, strict=True))
-        // branches,
+        "input_tokens": round(sum(tokens.values()) * shown / branches),
+        "output_tokens_at_most": shown * sum(most for _, most in of_step.values()) // branches,
+        "money_at_most": _money(loaded, of_step, shown / branches),
         "seeds": {name: len(rows) for name, rows in loaded.plan.rows.items()}
         | {name: len(choices.rows) for name, choices in loaded.plan.choices.items()},
         "steps": [
@@ -102,6 +110,7 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
                 "model": loaded.models[step.model].id,
                 "sampling": dict(step.sampling),
                 "structured": step.form.schema is not None,
+                "reads": _reads(loaded, step),
                 **_fan(step),
             }
             for step in loaded.steps
@@ -110,6 +119,29 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
         "filters": [describe(link) for link in loaded.chain],
         "notices": notices,
     }
+
+
+def _money(loaded: Loaded, of_step: Mapping[str, tuple[float, int]], times: float) -> float | None:
+    """What the steps cost at their models' prices if every answer is as long as it may be."""
+    total, priced = 0.0, False
+    for step in loaded.steps:
+        prices = loaded.models[step.model].prices
+        if prices is not None:
+            given, most = of_step[step.name]
+            total += times * (given * prices.input + most * prices.output) / 1e6
+            priced = True
+    return total if priced else None
+
+
+def _reads(loaded: Loaded, step: LoadedStep) -> list[str]:
+    """The seeds and earlier steps that a step looks at, in the recipe's order."""
+    fan = step.fan
+    names = {name for _, template in step.prompt.turns for name in template.names()}
+    for expression in (fan.when, fan.foreach):
+        if expression is not None:
+            names |= expression.template.names()
+    known = [*loaded.recipe.seeds, *(name for other in loaded.steps for name in other.fan.names)]
+    return [name for name in dict.fromkeys(known) if name in names]
 
 
 def _fan(step: LoadedStep) -> dict[str, Any]:
@@ -140,7 +172,9 @@ def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
     for step in plan["steps"]:
         sampling = ", ".join(f"{key} {value}" for key, value in step["sampling"].items())
         structured = ", structured" if step["structured"] else ""
-        out(f"step     {step['name']}: prompt {step['prompt']}, {step['model']}, {sampling}{structured}")
+        reads = f"{', '.join(step['reads'])} → " if step["reads"] else ""
+        asked = f"prompt {step['prompt']}, {step['model']}, {sampling}{structured}"
+        out(f"step     {reads}{step['name']}: {asked}")
         if fan := {key: step[key] for key in FAN if key in step}:
             out("         " + ", ".join(f"{key} {plain(str(value), 200)}" for key, value in fan.items()))
     for link in plan["filters"]:
@@ -156,6 +190,8 @@ def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
             f"{plan['output_tokens_at_most']:,} out at most"
             + (" (if every attempt were kept)" if plan["target"] is not None else "")
         )
+        if plan["money_at_most"] is not None:
+            out(f"         {plan['money_at_most']:,.2f} at most, at the prices of the recipe")
         out("")
         out("the first prompt:")
         for message in plan["first_prompt"]:

@@ -225,6 +225,25 @@ def test_validate_lists_what_would_be_done(tmp_path: Path, command: Command) -> 
     assert not (tmp_path / "runs").exists()
 
 
+def test_validate_shows_what_reads_what_and_what_it_costs_at_most(tmp_path: Path, command: Command) -> None:
+    said = recipe(
+        model={"id": "m", "engine": "openai", "prices": {"input": 1e6, "output": 2e6}},
+        seeds={"doc": {"path": "data/docs.jsonl", "field": "text"}, "level": ["easy"]},
+        sampling={"max_tokens": 10},
+        steps=[
+            {"plan": {"prompt": {"user": "Plan {{ doc }}"}}},
+            {"answer": {"prompt": {"user": "Follow {{ plan }}"}, "when": "level == 'easy'"}},
+        ],
+    )
+    project(tmp_path, said, rows=3)
+    shown = command("validate", "a", "--json").json
+    assert [step["reads"] for step in shown["steps"]] == [["doc"], ["level", "plan"]]
+    assert shown["money_at_most"] == pytest.approx(shown["input_tokens"] + 2 * 3 * 20, abs=1)
+    text = command("validate", "a").out
+    assert "step     level, plan → answer: prompt inline" in text
+    assert "at most, at the prices of the recipe" in text
+
+
 def test_curate_shows_who_enters_and_leaves(tmp_path: Path, command: Command) -> None:
     project(tmp_path, recipe(filters=[{"words": {"min": 5}}]), rows=30)
     first = command("run", "recipes/a.yaml", "--json").json
