@@ -1,7 +1,7 @@
 # make install   .venv with synthgen, its embedded engine and locked versions
 # make demo      a real run of recipes/quickstart.yaml on the embedded model
 # make demo-vllm the same through vLLM on this CPU, in .venv-vllm
-# make test      the tests; make test-vllm those that need vLLM; make lint; make bench
+# make test      the tests; make test-vllm those that need vLLM or TRL; make lint; make bench
 # make bench-peers the same beside other tools, each installed into .bench
 
 PYTHON ?= python3
@@ -37,10 +37,10 @@ demo-vllm: .venv-vllm/installed
 	@.venv-vllm/bin/python scripts/show_rows.py runs/quickstart-vllm 3
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not vllm"
+	$(BIN)/python -m pytest -m "not vllm and not trainers"
 
 test-vllm: .venv-vllm/installed
-	.venv-vllm/bin/python -m pytest -m vllm
+	.venv-vllm/bin/python -m pytest -m "vllm or trainers"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

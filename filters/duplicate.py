@@ -118,14 +118,20 @@ class duplicate:
         self._read_others()
         self._look_up(features)
 
+    def number_of(self, feature: bytes) -> int | None:
+        """The number of the kept record, from 0, whose text is the same."""
+        self._read_others()
+        return self._same(feature)
+
+    def similar(self, feature: bytes) -> Iterable[tuple[float, int]]:
+        """Similarities to kept records, each with the record's number; of the same text, to that alone."""
+        same = self.number_of(feature)
+        return self._next.compared(feature) if same is None else [(1.0, same)]
+
     def resolve(self, id: str, feature: bytes) -> Measurement:
         """The similarity to the most similar record kept so far; of several, the earliest."""
-        self._read_others()
-        same = self._same(feature)
-        if same is not None:
-            return Measurement(1.0, self._kept.named(same))
         best, of = 0.0, -1
-        for similarity, number in self._next.compared(feature):
+        for similarity, number in self.similar(feature):
             if similarity > best or (similarity == best and number < of):
                 best, of = similarity, number
         return Measurement(best, self._kept.named(of)) if best else Measurement(0.0)

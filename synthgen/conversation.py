@@ -19,7 +19,9 @@ _SHAREGPT_ROLES = {
     "assistant": "assistant",
     "system": "system",
     "tool": "tool",
+    "observation": "tool",
 }
+_LISTS = ("messages", "conversation", "conversations")
 CALLS = ("tool_calls", "function_call", "audio")
 _PAIRS = (
     ("prompt", "completion"),
@@ -42,7 +44,7 @@ def conversation(row: Any) -> list[dict[str, Any]]:
         return _messages(row)
     if not isinstance(row, Mapping):
         raise NoConversation(f"a row must be a mapping or a list of messages, not {type(row).__name__}")
-    for key in ("messages", "conversation", "conversations"):
+    for key in _LISTS:
         if isinstance(row.get(key), list):
             system = row.get("system")
             first = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
@@ -58,6 +60,19 @@ def conversation(row: Any) -> list[dict[str, Any]]:
             return _joined(row, row[question], row[answer])
     keys = ", ".join(str(key) for key in row) or "nothing"
     raise NoConversation(f"no conversation in a row that has: {keys}")
+
+
+def parts_of(row: Mapping[str, Any]) -> frozenset[str]:
+    """The keys of a row that its conversation is read from; none where none of the layouts fits."""
+    for key in _LISTS:
+        if isinstance(row.get(key), list):
+            return frozenset({key, "system"} & row.keys())
+    if isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str):
+        return frozenset({"instruction", "input", "output", "system", "history"} & row.keys())
+    for pair in _PAIRS:
+        if set(pair) <= row.keys():
+            return frozenset({*pair, "system"} & row.keys())
+    return frozenset()
 
 
 def _before(history: Any) -> list[dict[str, Any]]:

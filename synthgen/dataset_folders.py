@@ -9,7 +9,14 @@ from typing import Any
 
 ROW_FORMATS = (".parquet", ".arrow", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 ABOUT = frozenset(
-    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "manifest.json"}
+    {
+        "dataset_info.json",
+        "dataset_infos.json",
+        "dataset_dict.json",
+        "state.json",
+        "manifest.json",
+        "croissant.json",
+    }
 )
 SPLITS = ("train", "validation", "valid", "val", "dev", "test", "eval")
 FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)

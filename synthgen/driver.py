@@ -361,9 +361,10 @@ class Driver:
         self._report("writing", generation, curation)
         summary = result.as_json()
         loaded = self._loaded
-        models = {name: engine.identity.id for name, engine in self._engines.items()}
-        about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, models, self._signer)
-        write_version(self._directory, about, journal, version, self._lock_yaml(cut), summary)
+        about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, self._locked, self._signer)
+        locked = self._lock_yaml(cut)
+        for notice in write_version(self._directory, about, journal, version, locked, summary):
+            self._note(notice)
         journal.finish_version(version, summary)
         return True
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 NAME = re.compile(r"^[A-Za-z0-9._-]{1,80}$")
+STRADDLE = "straddle"  # the filter that keeps what is alike in one split
 RESERVED = ("id", "dropped_by", "measurements")
 MESSAGES = ("messages", "prompt", "completion", "chosen", "rejected")  # columns that may be lists of them
 RE_ASKS = 2
@@ -432,6 +433,9 @@ class Output(Part):
 
     formats: list[Literal["parquet", "jsonl"]] = Field(["parquet", "jsonl"], min_length=1)
     split: dict[Name, Annotated[float, Field(gt=0)]] = {"train": 1.0}
+    provenance: Literal["column"] | None = Field(
+        None, description="Also as a column of each row; it is beside the rows in any case."
+    )
 
     @field_validator("split")
     @classmethod
@@ -500,6 +504,16 @@ class Recipe(Part):
         return value
 
     @model_validator(mode="after")
+    def _has_room_for_provenance(self) -> Recipe:
+        if self.output.provenance and "provenance" in self.record.columns:
+            raise Misplaced(
+                "`provenance: column` gives a field of that name; call your own something else",
+                "record",
+                "provenance",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _makes_sense(self) -> Recipe:
         if self.target is not None and self.tasks is not None:
             raise Misplaced("`target:` counts kept rows and `tasks:` counts tasks: give one of them", "tasks")
@@ -564,12 +578,25 @@ class Recipe(Part):
         return names
 
     def filter_uses(self) -> list[tuple[str, FilterUse]]:
-        """Name and use of each filter, in order."""
-        return [
+        """Name and use of each filter, in order; with several splits `straddle` is one of them."""
+        uses = [
             (entry, FilterUse()) if isinstance(entry, str) else next(iter(entry.items()))
             for entry in self.filters
             if entry
         ]
+        if len(self.output.split) == 1:
+            return uses
+        if STRADDLE not in [use.filter or name for name, use in uses]:
+            uses.append((STRADDLE, FilterUse()))
+        return [
+            (name, _with_shares(use, self.output.split) if (use.filter or name) == STRADDLE else use)
+            for name, use in uses
+        ]
+
+
+def _with_shares(use: FilterUse, shares: Mapping[str, float]) -> FilterUse:
+    said = use.model_dump(exclude_unset=True)
+    return FilterUse.model_validate({"shares": dict(shares), **said})
 
 
 _SHORTHAND = {"ModelRef": "string", "ValuesSeed": "array", "FilterUse": "null"}

@@ -143,14 +143,13 @@ class Recuration:
             return done
         journal.checkpoint(version, done.tree.size, done.tree.root())
         loaded = self._loaded
-        models = {
-            "" if name == "default" else name: each["id"] for name, each in self._said["models"].items()
-        }
-        about = Published(loaded.recipe, loaded.chain, loaded.columns, models, self._signer)
+        about = Published(loaded.recipe, loaded.chain, loaded.columns, self._locked, self._signer)
         summary = done.result.as_json()
         done.result.dir.parent.mkdir(exist_ok=True)
         done.result.dir.mkdir(exist_ok=True)
-        write_version(done.result.dir, about, journal, version, lock_yaml(self._locked), summary)
+        locked = lock_yaml(self._locked)
+        for notice in write_version(done.result.dir, about, journal, version, locked, summary):
+            self._note(notice)
         journal.finish_version(version, summary)
         return done
 

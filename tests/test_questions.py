@@ -289,7 +289,7 @@ def test_a_judge_that_is_another_now_passes_nobody_in_silence(tmp_path: Path) ->
 
 def test_the_card_says_that_a_model_was_asked(tmp_path: Path) -> None:
     card = (made(tmp_path).dir / "dataset" / "README.md").read_text()
-    assert "The filter `grade` asked `fake-model` about records." in card
+    assert "The filter `grade` asked `fake-model` (fake) about records." in card
 
 
 def test_measure_asks_about_them_and_nobody_else(tmp_path: Path) -> None:

@@ -1,197 +1,25 @@
-"""Croissant 1.1 (MLCommons): the dataset's files, its fields, and where they come from in terms of PROV-O.
-
-What nobody stated is not there: no licence, no creator, no date, no limitation is made up.
-"""
+"""Croissant of a dataset that is there, also of one that was written without."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge
-from synthgen.audit.material import Material, mapping
-from synthgen.recipe import RecordShape
-
-ENCODINGS = {
-    ".jsonl": "application/jsonlines",
-    ".parquet": "application/x-parquet",
-    ".json": "application/json",
-    ".md": "text/markdown",
-    ".yaml": "application/yaml",
-}
-DATA_TYPES = {"integer": "sc:Integer", "number": "sc:Float", "boolean": "sc:Boolean"}
-KINDS = {"list": "messages", "int64": "integer", "double": "number", "bool": "boolean"}
-# The context that the specification gives, with the vocabulary of PROV.
-CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "dct": "http://purl.org/dc/terms/",
-    "prov": "http://www.w3.org/ns/prov#",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "sc": "https://schema.org/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "description": {"@container": "@language"},
-    "name": {"@container": "@language"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "conformsTo": "dct:conformsTo",
-    **{
-        name: f"cr:{name}"
-        for name in (
-            "arrayShape citeAs column containedIn equivalentProperty extract field fileProperty fileObject "
-            "fileSet format includes isArray isLiveDataset jsonPath key md5 parentField path recordSet "
-            "references regex repeated replace samplingRate separator source subField transform"
-        ).split()
-    },
-}
+from synthgen.audit.material import Material
+from synthgen.export import croissant as written
 
 
 def croissant(material: Material) -> dict[str, Any]:
     """The JSON-LD. Raises CannotJudge where the directory is not one that synthgen wrote."""
-    lock = material.lock
-    recipe = lock["recipe"]
-    name = str(recipe.get("name"))
-    ledger = material.manifest.ledger
-    described = f"{ledger.kept:,} rows, made by synthgen {lock.get('synthgen')} from the recipe {name}."
-    if recipe.get("description"):
-        described = f"{str(recipe['description']).strip()}\n\n{described}"
-    whole: dict[str, Any] = {
-        "@context": CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.1",
-        "name": name,
-        "description": described,
-        "keywords": ["synthetic", "synthgen"] if recipe.get("steps") else ["synthgen"],
-        "isLiveDataset": False,
-    }
-    licences = lock.get("licences")
-    if isinstance(licences, list) and licences:
-        whole["license"] = [str(each) for each in licences]
-    whole["distribution"] = _distribution(material)
-    whole["recordSet"] = [_record_set(material, split) for split in material.splits]
-    whole |= _provenance(lock, material)
-    return whole
-
-
-def _distribution(material: Material) -> list[dict[str, Any]]:
-    files = [
-        {
-            "@type": "cr:FileObject",
-            "@id": name,
-            "name": _plain(name),
-            "contentUrl": name,
-            "contentSize": f"{item.annotations.bytes} B",
-            "encodingFormat": ENCODINGS.get(Path(name).suffix, "application/octet-stream"),
-            "sha256": item.digest.sha256,
-        }
-        for name, item in material.manifest.subjects.items()
-    ]
-    sets = [
-        {
-            "@type": "cr:FileSet",
-            "@id": _set(split),
-            "name": _plain(_set(split)),
-            "encodingFormat": ENCODINGS[".parquet"],
-            "includes": f"data/{split}-*.parquet",
-        }
-        for split in material.splits
-        if material.files_of(split, ".parquet")
-    ]
-    return [*files, *sets]
-
-
-def _record_set(material: Material, split: str) -> dict[str, Any]:
-    parquet = material.files_of(split, ".parquet")
-    place = {"fileSet": {"@id": _set(split)}} if parquet else {"fileObject": {"@id": f"{split}.jsonl"}}
-
-    def source(column: str, **transform: str) -> dict[str, Any]:
-        transforms = {"transform": transform} if transform else {}
-        return {**place, "extract": {"column": column}, **transforms}
-
-    fields = []
-    for name, kind in _columns(material, parquet).items():
-        id = f"{split}/{name}"
-        data = DATA_TYPES.get(kind, "sc:Text")
-        field: dict[str, Any] = {"@type": "cr:Field", "@id": id, "name": _plain(name), "dataType": data}
-        if kind == "messages":
-            del field["dataType"]
-            field["repeated"] = True
-            field["subField"] = [
-                {
-                    "@type": "cr:Field",
-                    "@id": f"{id}/{part}",
-                    "name": part,
-                    "dataType": "sc:Text",
-                    "source": source(name, jsonPath=f"$[*].{part}"),
-                }
-                for part in ("role", "content")
-            ]
-        else:
-            field["source"] = source(name)
-        fields.append(field)
-    keyed = {"key": {"@id": f"{split}/id"}}
-    return {"@type": "cr:RecordSet", "@id": split, "name": _plain(split), **keyed, "field": fields}
-
-
-def _columns(material: Material, parquet: list[str]) -> dict[str, str]:
-    """The fields in order, each with its kind."""
-    if parquet:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            schema = pq.read_schema(material.dataset / parquet[0])
-            return {str(field.name): KINDS.get(str(field.type).partition("<")[0], "text") for field in schema}
-        except (pa.ArrowException, OSError) as error:
-            raise CannotJudge(f"{parquet[0]} is not Parquet: {error}") from None
-    try:
-        return {"id": "text", **RecordShape.model_validate(material.lock["recipe"].get("record")).kinds}
-    except ValueError as error:
-        raise CannotJudge(f"recipe.lock.yaml is not what synthgen wrote: {error}"[:300]) from None
-
-
-def _provenance(lock: Mapping[str, Any], material: Material) -> dict[str, Any]:
-    """Where it came from: the seeds' files with their digests, the models, synthgen, the key that signed."""
+    manifest = material.manifest
     files = {
-        str(path): str(digest)
-        for seed in mapping(lock.get("seeds")).values()
-        for path, digest in mapping(mapping(seed).get("files")).items()
+        name: written.File(item.annotations.bytes, item.digest.sha256)
+        for name, item in manifest.subjects.items()
     }
-    models = [
-        {
-            "@type": "prov:SoftwareAgent",
-            "prov:label": str(model.get("id")),
-            **{key: str(model[key]) for key in ("engine", "revision", "weights") if model.get(key)},
-        }
-        for model in map(mapping, mapping(lock.get("models")).values())
-    ]
-    synthgen = {"@type": "prov:SoftwareAgent", "prov:label": "synthgen", "version": str(lock.get("synthgen"))}
-    activity = {
-        "@type": "prov:Activity",
-        "prov:label": "generation and curation" if lock.get("prompts") else "curation",
-        "prov:wasAssociatedWith": [synthgen, *models],
-    }
-    said: dict[str, Any] = {"prov:wasGeneratedBy": activity}
-    if files:
-        said["prov:wasDerivedFrom"] = [
-            {"@type": "prov:Entity", "prov:label": path, "sha256": digest} for path, digest in files.items()
-        ]
-    if keys := _keys(material.manifest):
-        said["prov:wasAttributedTo"] = [{"@type": "prov:Agent", "prov:label": f"key {key}"} for key in keys]
-    return said
-
-
-def _keys(manifest: Manifest) -> list[str]:
-    return [signature.keyid for signature in manifest.envelope.signatures]
-
-
-def _set(split: str) -> str:
-    return f"data/{split}"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    keys = [signature.keyid for signature in manifest.envelope.signatures]
+    rows = manifest.ledger.kept
+    told = written.Material(material.dataset, material.lock, files, material.splits, rows, keys)
+    try:
+        return written.croissant(told)
+    except ValueError as error:
+        raise CannotJudge(str(error)) from None

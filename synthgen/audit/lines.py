@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from synthgen.audit.findings import CannotJudge
-from synthgen.export.rows import JSON
+from synthgen.export.rows import holds_json
 
 LONGEST_LINE = 64_000_000
 MANIFEST_BYTES = 256_000_000
@@ -62,11 +62,11 @@ def rows_of_parquet(paths: list[Path]) -> Iterator[bytes]:
         _no_pipe(path)
         try:
             with pq.ParquetFile(path, buffer_size=BUFFER) as table:
-                texts = [field.name for field in table.schema_arrow if field.metadata == JSON]
+                encoded = [field.name for field in table.schema_arrow if holds_json(field)]
                 for batch in table.iter_batches(batch_size=1024):
                     for row in batch.to_pylist():
                         number += 1
-                        for name in texts:
+                        for name in encoded:
                             if row[name] is not None:
                                 row[name] = orjson.loads(row[name])
                         yield orjson.dumps(row)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ class Told:
 class Material:
     """What is there. It is not verified. Raises CannotJudge where there is nothing that synthgen wrote."""
 
-    def __init__(self, directory: Path) -> None:
-        self._place = place_of(directory)
+    def __init__(self, directory: Path, version: int | None = None) -> None:
+        self._place = place_of(directory, version)
         if self._place.dataset is None:
             raise CannotJudge(f"{directory} holds no dataset that is finished")
         self.dataset = self._place.dataset
@@ -108,6 +108,14 @@ class Material:
         """Their names, sorted."""
         return [path.stem for path in splits(self.dataset)]
 
+    def rows(self) -> dict[str, Callable[[], Iterator[Mapping[str, Any]]]]:
+        """By split, in the recipe's order, what gives its rows anew with each call. Raises CannotJudge."""
+        output = mapping(self.lock["recipe"].get("output"))
+        order = [str(name) for name in mapping(output.get("split"))]
+        there = self.splits
+        names = [name for name in order if name in there]
+        return {name: partial(_rows, self.dataset, name) for name in (*names, *sorted({*there} - {*names}))}
+
     def files_of(self, split: str, ending: str) -> list[str]:
         """The files of a split's rows: those that end with `.jsonl`, or with `.parquet`."""
         return files_of(self.dataset, split, ending)
@@ -121,15 +129,30 @@ def files_of(dataset: Path, split: str, ending: str) -> list[str]:
     return [f"data/{path.name}" for path in found if path.name.rpartition("-")[0].startswith(f"{split}-")]
 
 
+def _rows(dataset: Path, split: str) -> Iterator[Mapping[str, Any]]:
+    """Raises CannotJudge where the files hold what synthgen did not write."""
+    stream = _lines_of(dataset, split)
+    while True:
+        with reading(dataset):
+            row = next(stream, None)
+            said = None if row is None else parsed(row, 0)
+        if said is None:
+            return
+        yield said
+
+
+def _lines_of(dataset: Path, split: str) -> Iterator[bytes]:
+    if files_of(dataset, split, ".jsonl"):
+        return lines(dataset / f"{split}.jsonl")
+    return rows_of_parquet([dataset / file for file in files_of(dataset, split, ".parquet")])
+
+
 class _Split:
     """One split at the record that comes next."""
 
     def __init__(self, dataset: Path, name: str) -> None:
         self._stated = enumerate(lines(dataset / "provenance" / f"{name}.jsonl"), 1)
-        if files_of(dataset, name, ".jsonl"):
-            self._rows = lines(dataset / f"{name}.jsonl")
-        else:
-            self._rows = rows_of_parquet([dataset / file for file in files_of(dataset, name, ".parquet")])
+        self._rows = _lines_of(dataset, name)
         self.said: dict[str, Any] = {}
         self.advance()
 

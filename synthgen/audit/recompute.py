@@ -136,10 +136,10 @@ def _of_pair(
 ) -> Recomputed:
     """The similarity to the record that it was found to be like."""
     detail = said.get("detail") or {}
-    if link.definition.name != "duplicate":
+    if link.definition.name == "semantic_duplicate":
         return Recomputed(why="it loads a model")
     of = detail.get("of")
-    if not isinstance(of, str) or "in" in detail:
+    if link.definition.name != "duplicate" or not isinstance(of, str) or "in" in detail:
         return Recomputed(why="it was compared with all that were kept before it")
     body = other(of)
     if body is None:

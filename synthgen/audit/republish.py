@@ -21,6 +21,7 @@ class Link:
     of: str
     min: float | None
     max: float | None
+    action: str
     asks: bool
     model: str
 
@@ -29,14 +30,13 @@ def published(lock: Mapping[str, Any], chain: Sequence[Mapping[str, Any]]) -> Pu
     """What a dataset's files are made from, as a lock and a version's chain have it. Raises CannotJudge."""
     try:
         recipe = Recipe.model_validate(lock["recipe"])
-        models = {"" if name == "default" else name: str(each["id"]) for name, each in lock["models"].items()}
         links = [_link(each) for each in chain]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CannotJudge(f"recipe.lock.yaml is not what synthgen wrote: {error}"[:300]) from None
-    return Published(recipe, links, recipe.record.columns, models, signing_key(os.environ))
+    return Published(recipe, links, recipe.record.columns, lock, signing_key(os.environ))
 
 
 def _link(said: Mapping[str, Any]) -> Link:
     model = said.get("model")
     name = "" if model in (None, "default") else str(model)
-    return Link(said["name"], said["of"], said["min"], said["max"], model is not None, name)
+    return Link(said["name"], said["of"], said["min"], said["max"], said["action"], model is not None, name)

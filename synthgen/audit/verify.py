@@ -20,6 +20,7 @@ from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet, small_f
 from synthgen.journal import STATES
 from synthgen.provenance.manifest import LEDGER, MANIFEST
 from synthgen.provenance.merkle import Growing, leaf_hash
+from synthgen.provenance.statement import without_provenance
 
 ERASED = "provenance/erased.json"
 
@@ -217,9 +218,10 @@ class _Dataset:
         for name, rows in head.rows:
             self._reading = name
             row = next(rows, None)
+            bare = without_provenance(row, head.line) if row is not None else b""
             if row is None:
                 self._findings.add("its row is missing", f"{self._prefix}{name}", id)
-            elif hashlib.sha256(row).hexdigest() != head.said.get("row_sha256"):
+            elif hashlib.sha256(bare).hexdigest() != head.said.get("row_sha256"):
                 field = None if parsed(row, head.number).get("id") == id else "id"
                 self._findings.add("its row is not the one of the ledger", f"{self._prefix}{name}", id, field)
         self._reading = f"provenance/{head.split}.jsonl"

@@ -12,12 +12,14 @@ from synthgen.cli import (
     audit,
     compare,
     curate,
+    export,
     filters,
     init,
     keys,
     mix,
     models,
     preview,
+    push,
     recipes,
     report,
     run,
@@ -58,6 +60,8 @@ app.command("show")(show.show)
 app.command("stats")(stats.stats)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
+app.command("push")(push.push)
 app.add_typer(audit.app, name="audit")
 app.add_typer(filters.app, name="filters")
 app.add_typer(recipes.app, name="recipes")

@@ -1,17 +1,33 @@
-"""The dataset's card: README.md with the front matter that hubs read. The same for equal runs."""
+"""The dataset's card: README.md with the front matter that hubs read. The same for equal runs.
+
+It says what is known: what the recipe states, what ran, what was measured. What nobody stated is `unknown`.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synthgen.provenance.lock import licences
-from synthgen.recipe import Recipe
+from synthgen.export.measured import QUANTILES, Measured
+from synthgen.export.rows import LARGE_ROW
+from synthgen.recipe import FileSeed, Recipe
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
+
+LANGUAGE_SHARE = 0.01  # of the rows whose language was found, for a language to be one of the dataset's
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
+         (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))  # fmt: skip
+# The Hub's names of the licences that a source is likely to have.
+LICENCES = frozenset(
+    "apache-2.0 mit cc0-1.0 cc-by-4.0 cc-by-3.0 cc-by-2.0 cc-by-sa-4.0 cc-by-sa-3.0 cc-by-nc-4.0 "
+    "cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-nc-nd-4.0 odc-by odbl pddl bsd bsd-2-clause bsd-3-clause gpl-2.0 "
+    "gpl-3.0 lgpl-2.1 lgpl-3.0 agpl-3.0 mpl-2.0 openrail unlicense isc artistic-2.0 bsl-1.0 epl-2.0 "
+    "eupl-1.2 gfdl wtfpl cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 unknown".split()
+)
 
 
 class Bounded(Protocol):
@@ -34,6 +50,10 @@ class Bounded(Protocol):
         """The most that passes."""
 
     @property
+    def action(self) -> str:
+        """What it does with what does not."""
+
+    @property
     def asks(self) -> bool:
         """Whether it asks a model."""
 
@@ -44,7 +64,7 @@ class Bounded(Protocol):
 
 @dataclass(frozen=True)
 class Published:
-    """What a dataset's files are made from besides its records; `models` has the id of each, by name.
+    """What a dataset's files are made from besides its records; `lock` is what took effect.
 
     `signer` is the key that signs its manifests, if there is one.
     """
@@ -52,80 +72,257 @@ class Published:
     recipe: Recipe
     chain: Sequence[Bounded]
     columns: Sequence[str]
-    models: Mapping[str, str]
+    lock: Mapping[str, Any]
     signer: CryptoSigner | None = None
 
+    def model(self, name: str | None) -> Mapping[str, Any]:
+        """What is known of a model by its name; of the recipe's own where there is none."""
+        return self.lock["models"].get(name or "default") or {}
 
-def card(about: Published, summary: Mapping[str, Any]) -> str:
+
+def card(about: Published, summary: Mapping[str, Any], measured: Measured) -> str:
     """The text of the card."""
     recipe = about.recipe
-    files = []
-    for split in recipe.output.split:
-        pattern = f"data/{split}-*.parquet" if "parquet" in recipe.output.formats else f"{split}.jsonl"
-        files.append(f"  - split: {split}\n    path: {pattern}")
     erased = summary.get("erased", 0)
     size = summary["kept"] - erased
-    lines = [
+    whole = [
         "---",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        *files,
-        *_licence(recipe),
-        "tags:",
-        *(["- synthetic"] if recipe.steps else []),
-        "- synthgen",
+        *_front(about, measured, size),
         "---",
         "",
         f"# {recipe.name}",
         "",
         *([recipe.description.strip(), ""] if recipe.description else []),
-        f"{size:,} rows, made by synthgen from the recipe in `provenance/recipe.lock.yaml`.",
+        f"{size:,} rows, made by synthgen from the recipe in `provenance/recipe.lock.yaml`. "
+        + _among([f"{measured.rows[split]:,} in `{split}`" for split in recipe.output.split])
+        + ".",
         "",
-        "## How it was made",
-        "",
-        *_steps(about),
-        "",
-        "## What was removed",
-        "",
-        f"Of {summary['planned']:,} planned records {summary['kept']:,} were kept, "
-        f"{summary['dropped']:,} dropped and {summary['failed']:,} failed.",
-        "",
-        *([f"The contents of {erased:,} kept ones were erased later.", ""] if erased else []),
-        "| filter | measures | min | max | dropped |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {link.name} | {link.of} | {_bound(link.min)} | {_bound(link.max)} "
-            f"| {summary['filters'][link.name]['dropped']:,} |"
-            for link in about.chain
-        ),
-        "",
-        "`provenance/` has one row for each row here, joined by `id`: its sources, the keys of its requests",
-        "and its measurements. `manifest.json` has the digest of every file.",
+        *_section("How it was made", _made(about)),
+        *_section("What was removed, and why", _funnel(about, summary, erased)),
+        *_section("Measurements", _measurements(about, measured)),
+        *_section("Licences of the sources", _licences(about)),
+        *_section("Known limits", _limits(about, summary, measured)),
+        *_section("How to load it", _load(about)),
+        *_section("How to verify it", _verify()),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(whole).rstrip() + "\n"
 
 
-def _steps(about: Published) -> list[str]:
-    steps = about.recipe.named_steps()
+def _section(title: str, lines: Iterator[str]) -> list[str]:
+    return [f"## {title}", "", *lines, ""]
+
+
+def _front(about: Published, measured: Measured, size: int) -> Iterator[str]:
+    recipe = about.recipe
+    parquet = "parquet" in recipe.output.formats
+    yield from ("configs:", "- config_name: default", "  data_files:")
+    for split in recipe.output.split:
+        path = f"data/{split}-*.parquet" if parquet else f"{split}.jsonl"
+        yield from (f"  - split: {split}", f"    path: {path}")
+    if parquet:
+        yield from ("- config_name: provenance", "  data_files:")
+        for split in recipe.output.split:
+            yield from (f"  - split: {split}", f"    path: provenance/{split}-*.parquet")
+    yield from _list("language", _languages(measured))
+    yield from _licence(about)
+    yield from _list("size_categories", [_size(size)])
+    if {"messages", "prompt", "chosen"} & {*about.columns}:
+        yield from _list("task_categories", ["text-generation"])
+    yield from _list("tags", [*(["synthetic"] if recipe.steps else []), "synthgen"])
+
+
+def _list(name: str, values: Sequence[str]) -> Iterator[str]:
+    if values:
+        yield f"{name}:"
+        yield from (f"- {_scalar(value)}" for value in values)
+
+
+def _scalar(value: str) -> str:
+    """As YAML 1.1 reads it again: `no` is a language, too."""
+    return (
+        value if re.fullmatch(r"[a-z][a-z0-9<-]*", value) and value not in ("no", "on", "y") else f'"{value}"'
+    )
+
+
+def _languages(measured: Measured) -> list[str]:
+    least = measured.languages.total() * LANGUAGE_SHARE
+    return sorted(code for code, many in measured.languages.items() if many >= least)
+
+
+def _size(size: int) -> str:
+    return next((name for most, name in SIZES if size < most), "n>1T" if size > 10**12 else "1B<n<10B")
+
+
+def _stated(about: Published) -> dict[str, str | None]:
+    """The licence of each source, None where the recipe states none."""
+    seeds = about.recipe.seeds.items()
+    return {name: seed.licence for name, seed in seeds if isinstance(seed, FileSeed)}
+
+
+def _licence(about: Published) -> Iterator[str]:
+    """What the sources' licences come to: `unknown` where one is."""
+    stated = _stated(about)
+    named = sorted({licence for licence in stated.values() if licence})
+    if not named or None in stated.values():
+        yield "license: unknown"
+    elif all(licence.lower() in LICENCES for licence in named):
+        yield from _list("license", [licence.lower() for licence in named])
+    else:
+        import json
+
+        yield from ("license: other", f"license_name: {json.dumps(' AND '.join(named))}")
+
+
+def _licences(about: Published) -> Iterator[str]:
+    stated = _stated(about)
+    if not stated:
+        yield "The recipe reads no files. Of the terms of its models nothing is stated here."
+        return
+    yield from (f"- `{name}`: {licence or 'unknown'}" for name, licence in stated.items())
+
+
+def _made(about: Published) -> Iterator[str]:
+    recipe, lock = about.recipe, about.lock
+    steps = recipe.named_steps()
     asking = [link for link in about.chain if link.asks]
-    asked = [
-        f"The filter `{link.name}` asked `{about.models.get(link.model, 'a model')}` about records."
-        for link in asking
-    ]
+    for name, seed in lock["seeds"].items():
+        files = [f"`{path}`" for path in seed["files"]]
+        more = [f"{len(files) - 20:,} more files"] if len(files) > 20 else []
+        yield f"- Seed `{name}`: {seed['rows']:,} rows of {_among([*files[:20], *more])}."
     if not steps:
-        return [f"Existing rows were curated{'.' if asking else '; no model was asked.'}", *asked]
-    return [
-        f"{number}. `{name}`: prompt `{step.prompt if isinstance(step.prompt, str) else 'inline'}`, "
-        f"model `{about.models[step.model or '']}`"
-        for number, (name, step) in enumerate(steps, 1)
-    ] + (["", *asked] if asked else [])
+        yield f"- Existing rows were curated{'.' if asking else '; no model was asked.'}"
+    for number, (name, step) in enumerate(steps, 1):
+        prompt, sampling = lock["prompts"][name], lock["sampling"][name]
+        said = ", ".join(f"{key} {value}" for key, value in sorted(sampling.items()))
+        named = f"`{step.prompt}`" if isinstance(step.prompt, str) else "in the recipe"
+        asked = _model(about.model(step.model))
+        yield f"- Step {number}, `{name}`: prompt {named} ({prompt['sha256'][:12]}), model {asked}; {said}."
+    for link in asking:
+        model = about.model(link.model)
+        yield f"- The filter `{link.name}` asked {_model(model) if model else 'a model'} about records."
+    yield ""
+    recipe_said = {name: value for name, value in lock["recipe"].items() if name != "filters"}
+    yield from ("<details><summary>The recipe, but for its filters</summary>", "", *_yaml(recipe_said), "")
+    yield "</details>"
 
 
-def _licence(recipe: Recipe) -> list[str]:
-    """What the recipe says of its sources' licences; nothing where it says nothing."""
-    named = licences(recipe)
-    return ["license: other", f"license_name: {json.dumps(' AND '.join(named))}"] if named else []
+def _model(model: Mapping[str, Any]) -> str:
+    parts = [f"`{model['id']}`"]
+    if model.get("revision"):
+        parts.append(f"revision `{model['revision']}`")
+    if model.get("weights"):
+        parts.append(f"weights {str(model['weights'])[:12]}")
+    return f"{parts[0]} ({', '.join([*parts[1:], model['engine']])})"
+
+
+def _yaml(said: Mapping[str, Any]) -> list[str]:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 110
+    out = io.StringIO()
+    yaml.dump(dict(said), out)
+    text = out.getvalue().rstrip()
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return [f"{fence}yaml", *text.split("\n"), fence]
+
+
+def _funnel(about: Published, summary: Mapping[str, Any], erased: int) -> Iterator[str]:
+    yield (
+        f"Of {summary['planned']:,} planned records {summary['kept']:,} were kept, "
+        f"{summary['dropped']:,} dropped and {summary['failed']:,} failed. A record counts for "
+        "the first filter, in order, whose bound it fails."
+    )
+    yield ""
+    if erased:
+        yield from (f"The contents of {erased:,} kept ones were erased later.", "")
+    left = summary["kept"] + summary["dropped"]
+    yield from ("| filter | measures | min | max | action | dropped | flagged | left |", "|---|" + "---|" * 7)
+    for link in about.chain:
+        counts = summary["filters"][link.name]
+        left -= counts["dropped"]
+        yield (
+            f"| {link.name} | {link.of} | {_bound(link.min)} | {_bound(link.max)} | {link.action} "
+            f"| {counts['dropped']:,} | {counts['flagged'] + counts.get('redacted', 0):,} | {left:,} |"
+        )
+
+
+def _measurements(about: Published, measured: Measured) -> Iterator[str]:
+    yield "Of the rows that were kept:"
+    yield ""
+    heads = {0.0: "least", 0.5: "median", 1.0: "most"}
+    shown = [heads.get(share, f"{share:.0%}") for share in QUANTILES]
+    yield f"| filter | measured | abstained | {' | '.join(shown)} |"
+    yield "|---|" + "---|" * (2 + len(QUANTILES))
+    thinned = 1
+    for link in about.chain:
+        values = measured.values.get(link.name)
+        numbers = [f"{value:.4g}" for value in values.quantiles()] if values else [""] * len(QUANTILES)
+        thinned = max(thinned, values.stride if values else 1)
+        count = values.count if values else 0
+        yield f"| {link.name} | {count:,} | {measured.abstained[link.name]:,} | {' | '.join(numbers)} |"
+    if thinned > 1:
+        yield from ("", f"Quantiles are of every {thinned}th row where there are very many.")
+    if measured.languages:
+        total = measured.languages.total()
+        ordered = sorted(measured.languages.items(), key=lambda each: (-each[1], each[0]))
+        listed = [f"`{code}` {many:,} ({many / total:.1%})" for code, many in ordered[:20]]
+        more = len(ordered) - len(listed)
+        yield from ("", f"Languages found: {', '.join(listed)}{f' and {more:,} more' if more else ''}.")
+
+
+def _limits(about: Published, summary: Mapping[str, Any], measured: Measured) -> Iterator[str]:
+    found = []
+    for link in about.chain:
+        if measured.flagged[link.name]:
+            found.append(
+                f"{measured.flagged[link.name]:,} rows are outside the bound of `{link.name}`, which flags."
+            )
+        if measured.abstained[link.name]:
+            found.append(f"`{link.name}` could not measure {measured.abstained[link.name]:,} rows.")
+    if measured.large:
+        found.append(f"{measured.large:,} rows are larger than {LARGE_ROW // 1_000_000} MB.")
+    if summary["failed"]:
+        found.append(f"{summary['failed']:,} records failed; they are not here.")
+    target = about.recipe.target
+    if target is not None and summary["kept"] < target:
+        found.append(f"The target of {target:,} rows was missed.")
+    empty = [f"`{split}`" for split in about.recipe.output.split if not measured.rows[split]]
+    if empty:
+        found.append(f"There are no rows in {_among(empty)}.")
+    if not found:
+        yield "None was measured. What no filter above measured is not known."
+        return
+    yield from ("Those that were measured; what no filter above measured is not known.", "")
+    yield from (f"- {each}" for each in found)
+
+
+def _load(about: Published) -> Iterator[str]:
+    parquet = "parquet" in about.recipe.output.formats
+    yield from (
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        'rows = load_dataset("PATH OR REPOSITORY")',
+    )
+    if parquet:
+        yield 'provenance = load_dataset("PATH OR REPOSITORY", "provenance")  # joined by id'
+    yield "```"
+    yield ""
+    columns = _among([f"`{name}`" for name in about.columns])
+    yield f"A row has an `id`, and {columns}. `provenance/` has a row for each, joined by `id`: its sources,"
+    yield "the keys of its requests and its measurements."
+
+
+def _verify() -> Iterator[str]:
+    yield "`manifest.json` has the digest of every file, and the root of the ledger of all records:"
+    yield from ("", "```", "synthgen audit verify FOLDER", "```")
+
+
+def _among(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else "nothing"
 
 
 def _bound(value: float | None) -> str:

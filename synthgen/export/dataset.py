@@ -2,61 +2,54 @@
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from synthgen.errors import RunError
 from synthgen.export.card import Bounded, Published, card
+from synthgen.export.croissant import CROISSANT, File, Material, croissant
 from synthgen.export.durable import publish, remove, staging, told, write_bytes
-from synthgen.export.rows import JsonlWriter, ParquetWriter, RowWriter
+from synthgen.export.measured import Measured
+from synthgen.export.rows import LARGE_ROW, JsonlWriter, Kind, ParquetWriter, RowWriter, arrow_schema
+from synthgen.export.stated import as_row
+from synthgen.export.stated import schema as stated_schema
 from synthgen.journal import Journal, RecordEntry
-from synthgen.provenance.manifest import LEDGER, MANIFEST, REPORT, manifest
+from synthgen.provenance.manifest import LEDGER, MANIFEST, REPORT, manifest, subjects
 from synthgen.provenance.merkle import Growing, leaf_hash
-from synthgen.provenance.statement import ledger_entry, row_bytes, statement
+from synthgen.provenance.statement import ledger_entry, row_bytes, statement, with_provenance
+from synthgen.splits import Splits
 
 ERRORS_SHOWN = 20
 ERASED = "provenance/erased.json"
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Which split a row is in: a function of its id alone, so that it stays there as a dataset grows."""
-
-    shares: Mapping[str, float]
-
-    def of(self, id: str) -> str:
-        """The split's name."""
-        names = list(self.shares)
-        edges = list(accumulate(self.shares.values()))
-        place = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") / 2**64
-        return names[min(bisect_right(edges, place), len(names) - 1)]
-
-
 def write_version(
     directory: Path, about: Published, journal: Journal, version: int, lock: bytes, summary: Mapping[str, Any]
-) -> None:
-    """Write all files of a version into `directory`, each complete or not at all. Raises RunError."""
+) -> Sequence[str]:
+    """Write all files of a version into `directory`, each complete or not at all; gives what is to be told.
+
+    Raises RunError.
+    """
     with staging(directory) as staged:
         written = _write_rows(staged, about, journal, version)
         if written.erased:
             write_bytes(staged / "dataset" / ERASED, orjson.dumps({"erased": written.erased}))
             kept = sum(each["state"] == "kept" for each in written.erased)
             summary = {**summary, "erased": kept}
-        write_bytes(staged / "dataset" / "README.md", card(about, summary).encode())
+        write_bytes(staged / "dataset" / "README.md", card(about, summary, written.measured).encode())
         write_bytes(staged / "dataset" / "provenance" / "recipe.lock.yaml", lock)
         write_bytes(staged / "recipe.lock.yaml", lock)
         predicate: dict[str, Any] = {"ledger": written.ledger()}
         rows = {name.removeprefix("dataset/"): count for name, count in written.rows.items()}
-        inside = manifest(staged / "dataset", predicate, rows=rows, signer=about.signer)
+        known = subjects(staged / "dataset", rows=rows)
+        _write_croissant(staged / "dataset", about, known, predicate["ledger"]["kept"])
+        inside = manifest(staged / "dataset", predicate, rows=rows, signer=about.signer, known=known)
         write_bytes(staged / "dataset" / MANIFEST, inside)
         outside = manifest(staged, predicate, rows=written.rows, leave_out=("dataset",), signer=about.signer)
         write_bytes(staged / MANIFEST, outside)
@@ -65,6 +58,18 @@ def write_version(
         remove(directory / REPORT)  # it tells of what was here before, and may show what was erased since
         if "failed.jsonl" not in written.rows:
             remove(directory / "failed.jsonl")
+    large = written.measured.large
+    return [f"{large:,} rows are larger than {LARGE_ROW // 1_000_000} MB"] if large else []
+
+
+def _write_croissant(folder: Path, about: Published, known: Sequence[Mapping[str, Any]], kept: int) -> None:
+    files = {each["name"]: File(each["annotations"]["bytes"], each["digest"]["sha256"]) for each in known}
+    keys = [about.signer.public_key.keyid] if about.signer is not None else []
+    splits = sorted(about.recipe.output.split)
+    said = croissant(Material(folder, about.lock, files, splits, kept, keys))
+    write_bytes(
+        folder / CROISSANT, orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    )
 
 
 def write_failures(directory: Path, journal: Journal, version: int) -> None:
@@ -78,10 +83,19 @@ def write_failures(directory: Path, journal: Journal, version: int) -> None:
         publish(staged, directory)
 
 
+def kinds(about: Published) -> dict[str, Kind]:
+    """What each column of a dataset holds, as the recipe's `record:` and `output:` say it."""
+    found = cast(dict[str, Kind], dict(about.recipe.record.kinds))
+    if about.recipe.output.provenance == "column":
+        found["provenance"] = "text"
+    return found
+
+
 @dataclass
 class _Written:
     """What was written: the ledger so far, and how many rows each file has."""
 
+    measured: Measured
     tree: Growing = field(default_factory=Growing)
     rows: Counter[str] = field(default_factory=Counter)
     erased: list[dict[str, str]] = field(default_factory=list)
@@ -99,27 +113,54 @@ class _Written:
         }
 
 
+class _Split:
+    """The files of one split: its rows in each format, and what is stated of each."""
+
+    def __init__(self, data: Path, name: str, about: Published) -> None:
+        formats = about.recipe.output.formats
+        self._column = about.recipe.output.provenance == "column"
+        self._said = JsonlWriter(data / "provenance" / f"{name}.jsonl")
+        self._stated: ParquetWriter | None = None
+        self._rows: list[RowWriter] = []
+        if "jsonl" in formats:
+            self._rows.append(JsonlWriter(data / f"{name}.jsonl"))
+        if "parquet" in formats:
+            self._rows.append(ParquetWriter(data / "data", name, arrow_schema(kinds(about))))
+            self._stated = ParquetWriter(data / "provenance", name, stated_schema())
+
+    @property
+    def writers(self) -> list[RowWriter]:
+        """All of them."""
+        return [*self._rows, self._said, *([self._stated] if self._stated is not None else [])]
+
+    def write(self, row: dict[str, Any], line: bytes, said: bytes) -> bytes:
+        """Add a row, given as its JSON too, and what is stated of it; gives the line as it was written."""
+        if self._column:
+            row["provenance"] = said.decode()
+            line = with_provenance(line, said)
+        for writer in self._rows:
+            writer.write(row, line)
+        self._said.line(said)
+        if self._stated is not None:
+            self._stated.write(as_row(orjson.loads(said)), said)
+        return line
+
+    def close(self) -> None:
+        """Complete the files."""
+        for writer in self.writers:
+            writer.close()
+
+
 def _write_rows(staged: Path, about: Published, journal: Journal, version: int) -> _Written:
     """Raises RunError where a record is not what was judged."""
-    written = _Written()
     output = about.recipe.output
+    named = {use.filter or name: name for name, use in about.recipe.filter_uses()}
+    written = _Written(Measured(named.get("language")))
     data = staged / "dataset"
-    splits = Splits(output.split)
+    places, straddle = Splits(output.split), named.get("straddle", "")
     bounds = {link.name: link for link in about.chain}
     with ExitStack() as stack:
-        writers: dict[str, list[RowWriter]] = {}
-        for split in output.split:
-            writers[split] = []
-            if "jsonl" in output.formats:
-                writers[split].append(JsonlWriter(data / f"{split}.jsonl"))
-            if "parquet" in output.formats:
-                writers[split].append(ParquetWriter(data / "data", split, about.recipe.record.kinds))
-            for writer in writers[split]:
-                stack.callback(writer.close)
-        provenance = {
-            split: stack.enter_context(JsonlWriter(data / "provenance" / f"{split}.jsonl"))
-            for split in output.split
-        }
+        splits = {name: stack.enter_context(closing(_Split(data, name, about))) for name in output.split}
         ledger = stack.enter_context(JsonlWriter(data / LEDGER))
         dropped = stack.enter_context(JsonlWriter(staged / "dropped.jsonl"))
         failed: JsonlWriter | None = None
@@ -143,12 +184,11 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
             if entry.state == "dropped":
                 dropped.write(_dropped_row(row, entry, bounds))
                 continue
-            split = splits.of(entry.id)
-            for writer in writers[split]:
-                writer.write(row, written_row)
-            provenance[split].line(said)
-    closed = [ledger, dropped, *([failed] if failed else []), *provenance.values()]
-    for writer in (*closed, *(each for of_split in writers.values() for each in of_split)):
+            name = (entry.verdicts.get(straddle, {}).get("detail") or {}).get("split") or places.of(entry.id)
+            whole = splits[name].write(row, written_row, said)
+            written.measured.row(name, whole, entry.verdicts)
+    closed: list[RowWriter] = [ledger, dropped, *([failed] if failed else [])]
+    for writer in (*closed, *(each for split in splits.values() for each in split.writers)):
         for path, count in writer.counts.items():
             written.rows[path.relative_to(staged).as_posix()] = count
     return written

@@ -1,19 +1,31 @@
-"""Rows into files: JSON Lines and Parquet, streamed, with the same bytes for the same rows."""
+"""Rows into files: JSON Lines, Parquet and Arrow, streamed, with the same bytes for the same rows."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import orjson
 
-from synthgen.export.durable import create, rename
+from synthgen.errors import RunError
+from synthgen.export.durable import create, rename, write_bytes
 
-ROWS_A_SHARD = 250_000
-ROWS_A_GROUP = 5_000
-JSON = {b"synthgen": b"json"}  # said of a column whose texts are JSON
+SHARD_BYTES = 500_000_000  # of rows as JSON: what `datasets` puts into a shard, too
+GROUP_BYTES = 64_000_000
+GROUP_ROWS = 5_000
+LARGE_ROW = 2_000_000  # bytes of JSON: rows beyond it are more than the Hub's viewer shows
+JSON_FIELD = {b"synthgen": b"json"}
+
+Kind = Literal[
+    "text", "boolean", "integer", "number", "json",
+    "messages", "tool messages", "turns", "message", "turn", "pairs",
+]  # fmt: skip
+"""What a column holds: a value of one type, or any as JSON in a text; {role, content} or {from, value}, one
+or many, with calls of tools whose arguments are JSON; pairs of texts.
+"""
 
 
 class RowWriter(Protocol):
@@ -21,8 +33,8 @@ class RowWriter(Protocol):
 
     counts: dict[Path, int]
 
-    def write(self, row: Mapping[str, Any], line: bytes | None = None) -> None:
-        """Add a row; `line` is its JSON, where that is known already."""
+    def write(self, row: Mapping[str, Any], line: bytes) -> None:
+        """Add a row; `line` is its JSON."""
 
     def close(self) -> None:
         """Complete the files."""
@@ -59,45 +71,30 @@ class JsonlWriter:
 
 
 class ParquetWriter:
-    """Shards `<split>-00000-of-0000N.parquet`; messages are a list of structs, JSON is text that says so."""
+    """Shards `<split>-00000-of-0000N.parquet`, each of SHARD_BYTES or little more; `id` is a text.
 
-    def __init__(self, folder: Path, split: str, kinds: Mapping[str, str]) -> None:
-        """`kinds` has the row's fields beside its id, in order, each with its kind."""
-        import pyarrow as pa
+    With a page index, and with pages cut by what is in them, so that a store that knows parts of files
+    (the Hub's) takes of a grown dataset what is new.
+    """
 
-        message = pa.struct([("role", pa.string()), ("content", pa.string())])
-        types = {
-            "messages": pa.list_(message),
-            "boolean": pa.bool_(),
-            "integer": pa.int64(),
-            "number": pa.float64(),
-        }
-        self._schema = pa.schema(
-            [
-                pa.field(name, types.get(kind, pa.string()), metadata=JSON if kind == "json" else None)
-                for name, kind in {"id": "text", **kinds}.items()
-            ]
-        )
-        self._json = [name for name, kind in kinds.items() if kind == "json"]
+    def __init__(self, folder: Path, split: str, schema: Any) -> None:
+        self._rows = _Rows(schema)
         self._folder = folder
         self._split = split
-        self._group: list[Mapping[str, Any]] = []
         self._shards: list[Path] = []
         self._in_shards: list[int] = []
         self.counts: dict[Path, int] = {}
         self._in_shard = 0
+        self._bytes = 0
         self._file: BinaryIO | None = None
         self._writer: Any = None
 
-    def write(self, row: Mapping[str, Any], line: bytes | None = None) -> None:
-        """Add a row."""
-        texts = {name: orjson.dumps(row[name]).decode() for name in self._json if row[name] is not None}
-        self._group.append({**row, **texts} if texts else row)
-        if len(self._group) >= ROWS_A_GROUP:
+    def write(self, row: Mapping[str, Any], line: bytes) -> None:
+        """Add a row; `line` is its JSON. Raises RunError where a column cannot hold all of its value."""
+        if self._rows.add(row, len(line)):
             self._flush()
 
     def _flush(self) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         if self._writer is None:
@@ -105,12 +102,16 @@ class ParquetWriter:
             self._shards.append(path)
             self._file = create(path)
             self._writer = pq.ParquetWriter(
-                self._file, self._schema, compression="zstd", write_page_index=True
+                self._file,
+                self._rows.schema,
+                compression="zstd",
+                write_page_index=True,
+                use_content_defined_chunking=True,
             )
-        self._writer.write_table(pa.Table.from_pylist(self._group, schema=self._schema))
-        self._in_shard += len(self._group)
-        self._group = []
-        if self._in_shard >= ROWS_A_SHARD:
+        self._in_shard += self._rows.count
+        self._bytes += self._rows.bytes
+        self._writer.write_table(self._rows.table())
+        if self._bytes >= SHARD_BYTES:
             self._end_shard()
 
     def _end_shard(self) -> None:
@@ -119,11 +120,11 @@ class ParquetWriter:
             self._writer.close()
         self._file = self._writer = None
         self._in_shards.append(self._in_shard)
-        self._in_shard = 0
+        self._in_shard = self._bytes = 0
 
     def close(self) -> None:
         """Complete the files; a split without rows has one file without rows."""
-        if self._group or not self._shards:
+        if self._rows.count or not self._shards:
             self._flush()
         if self._writer is not None:
             self._end_shard()
@@ -131,3 +132,112 @@ class ParquetWriter:
             name = f"{self._split}-{number:05d}-of-{len(self._shards):05d}.parquet"
             rename(path, self._folder / name)
             self.counts[self._folder / name] = self._in_shards[number]
+
+
+class ArrowWriter:
+    """One split of a dataset as `datasets.load_from_disk` opens it: a folder of that name."""
+
+    def __init__(self, folder: Path, split: str, schema: Any) -> None:
+        import pyarrow as pa
+
+        self._rows = _Rows(schema)
+        self._folder = folder / split
+        self._split = split
+        self._path = self._folder / "data-00000-of-00001.arrow"
+        self._file = create(self._path)
+        self._writer = pa.ipc.new_stream(self._file, self._rows.schema)
+        self.counts = {self._path: 0}
+
+    def write(self, row: Mapping[str, Any], line: bytes) -> None:
+        """Add a row; `line` is its JSON. Raises RunError where a column cannot hold all of its value."""
+        self.counts[self._path] += 1
+        if self._rows.add(row, len(line)):
+            self._writer.write_table(self._rows.table())
+
+    def close(self) -> None:
+        """Complete the files."""
+        if self._rows.count:
+            self._writer.write_table(self._rows.table())
+        with self._file:
+            self._writer.close()
+        state: dict[str, Any] = {
+            "_data_files": [{"filename": self._path.name}],
+            "_fingerprint": hashlib.sha256(self._path.read_bytes()).hexdigest()[:16],
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": self._split,
+        }
+        write_bytes(self._folder / "state.json", orjson.dumps(state))
+        write_bytes(self._folder / "dataset_info.json", orjson.dumps({"features": None}))
+
+
+class _Rows:
+    """Rows that gather to a table of a group's size."""
+
+    def __init__(self, schema: Any) -> None:
+        self.schema = schema
+        self.count = 0
+        self.bytes = 0
+        self._rows: list[Mapping[str, Any]] = []
+        self._json = [field.name for field in schema if holds_json(field)]
+        conversation = arrow_schema({"messages": "messages"}).field("messages").type
+        self._conversations = [field.name for field in schema if field.type == conversation]
+
+    def add(self, row: Mapping[str, Any], size: int) -> bool:
+        """Whether it is time for a group."""
+        for name in self._conversations:
+            for message in row[name] or ():
+                if len(message) != 2:  # Arrow would leave the rest behind without a word
+                    raise RunError(f"a message of {row.get('id')} has more than a role and a content")
+        if self._json:
+            values = {name: value for name in self._json if (value := row.get(name)) is not None}
+            row = {**row, **{name: orjson.dumps(value).decode() for name, value in values.items()}}
+        self._rows.append(row)
+        self.count += 1
+        self.bytes += size
+        return self.count >= GROUP_ROWS or self.bytes >= GROUP_BYTES
+
+    def table(self) -> Any:
+        """Those that have gathered, which are not here any more."""
+        import pyarrow as pa
+
+        table = pa.Table.from_pylist(self._rows, schema=self.schema)
+        self._rows, self.count, self.bytes = [], 0, 0
+        return table
+
+
+def arrow_schema(columns: Mapping[str, Kind]) -> Any:
+    """The schema of rows that have an `id` and these columns."""
+    import pyarrow as pa
+
+    text = pa.string()
+    message = pa.struct([("role", text), ("content", text)])
+    turn = pa.struct([("from", text), ("value", text)])
+    function = pa.struct([("name", text), ("arguments", text)])
+    call = pa.struct([("id", text), ("type", text), ("function", function)])
+    calling = [*message, ("name", text), ("tool_call_id", text), ("tool_calls", pa.list_(call))]
+    types = {
+        "text": text,
+        "json": text,
+        "boolean": pa.bool_(),
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "message": message,
+        "messages": pa.list_(message),
+        "tool messages": pa.list_(pa.struct(calling)),
+        "turn": turn,
+        "turns": pa.list_(turn),
+        "pairs": pa.list_(pa.list_(text)),
+    }
+    fields = [
+        pa.field(name, types[kind], metadata=JSON_FIELD if kind == "json" else None)
+        for name, kind in columns.items()
+    ]
+    return pa.schema([pa.field("id", text), *fields])
+
+
+def holds_json(field: Any) -> bool:
+    """Whether a field of a schema was of the kind `json`."""
+    return bool((field.metadata or {}).items() >= JSON_FIELD.items())

@@ -30,26 +30,16 @@ def manifest(
     rows: Mapping[str, int] | None = None,
     leave_out: Sequence[str] = (),
     signer: CryptoSigner | None = None,
+    known: Sequence[Mapping[str, Any]] = (),
 ) -> bytes:
     """The envelope, signed where there is a key, over every file beneath `folder` but itself.
 
-    Each has its digest and its size, and where `rows` knows of it its count of rows.
+    Each has its digest and its size, and where `rows` knows of it its count of rows. `known` are subjects of
+    files that have not changed since.
     """
-    subjects = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_file() and name != Path(MANIFEST) and name.parts[0] not in leave_out:
-            with path.open("rb") as handle:
-                digest = hashlib.file_digest(handle, "sha256").hexdigest()
-            annotations = {"bytes": path.stat().st_size}
-            if rows is not None and name.as_posix() in rows:
-                annotations["rows"] = rows[name.as_posix()]
-            subjects.append(
-                {"name": name.as_posix(), "digest": {"sha256": digest}, "annotations": annotations}
-            )
     statement = {
         "_type": STATEMENT,
-        "subject": subjects,
+        "subject": subjects(folder, rows=rows, leave_out=leave_out, known=known),
         "predicateType": PREDICATE,
         "predicate": dict(predicate),
     }
@@ -60,6 +50,31 @@ def manifest(
         "signatures": signatures(payload, PAYLOAD_TYPE, signer),
     }
     return orjson.dumps(envelope, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def subjects(
+    folder: Path,
+    *,
+    rows: Mapping[str, int] | None = None,
+    leave_out: Sequence[str] = (),
+    known: Sequence[Mapping[str, Any]] = (),
+) -> list[Mapping[str, Any]]:
+    """What a manifest says of each file beneath a folder; what is known of one is not found out again."""
+    found: list[Mapping[str, Any]] = []
+    before = {subject["name"]: subject for subject in known}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and name != Path(MANIFEST) and name.parts[0] not in leave_out:
+            if name.as_posix() in before:
+                found.append(before[name.as_posix()])
+                continue
+            with path.open("rb") as handle:
+                digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            annotations = {"bytes": path.stat().st_size}
+            if rows is not None and name.as_posix() in rows:
+                annotations["rows"] = rows[name.as_posix()]
+            found.append({"name": name.as_posix(), "digest": {"sha256": digest}, "annotations": annotations})
+    return found
 
 
 def statement_in(envelope: bytes) -> Any:

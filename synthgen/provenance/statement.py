@@ -31,6 +31,21 @@ def row_bytes(id: str, body: bytes) -> bytes:
     return orjson.dumps({"id": id, **orjson.loads(body)["row"]})
 
 
+def with_provenance(row: bytes, stated: bytes) -> bytes:
+    """A row that bears what is stated of it, as a text, as `output: {provenance: column}` wants it."""
+    return row[:-1] + _column(stated)
+
+
+def without_provenance(row: bytes, stated: bytes) -> bytes:
+    """The row that this is stated of: what `with_provenance` added is taken away; else as it is."""
+    column = _column(stated)
+    return row[: -len(column)] + b"}" if row.endswith(column) else row
+
+
+def _column(stated: bytes) -> bytes:
+    return b',"provenance":%s}' % orjson.dumps(stated.decode(errors="replace"))
+
+
 def statement(entry: RecordEntry, body: bytes | None, row: bytes | None = None) -> bytes:
     """The line. Equal records give equal lines; nothing in it holds times, tries or sessions.
 

@@ -151,7 +151,8 @@ def test_croissant_says_what_is_known_and_no_more(finished: Path, tmp_path: Path
     there = {
         path.relative_to(finished / "dataset").as_posix() for path in (finished / "dataset").rglob("*.*")
     }
-    assert files.keys() == there - {"manifest.json"}
+    assert files.keys() == there - {"manifest.json", "croissant.json"}
+    assert json.loads((finished / "dataset" / "croissant.json").read_bytes()) == said
     assert {item["@id"] for item in said["recordSet"]} == SPLITS.keys()
     [file] = said["prov:wasDerivedFrom"]
     assert file["prov:label"] == "data/docs.jsonl"
@@ -168,9 +169,7 @@ def test_croissant_is_valid_and_its_rows_are_read(tmp_path: Path, formats: list[
     record = {"messages": [{"user": "{{ doc }}"}, {"assistant": "{{ answer }}"}], "note": "of {{ doc }}"}
     said = recipe(seeds=SEEDS, record=record, output={"split": SPLITS, "formats": formats})
     result = run_it(loaded(tmp_path, said, rows=12), directory=tmp_path / "run")
-    file = result.dir / "dataset" / "croissant.json"
-    file.write_text(json.dumps(croissant(Material(result.dir))))
-    dataset = mlcroissant.Dataset(file)
+    dataset = mlcroissant.Dataset(result.dir / "dataset" / "croissant.json")
     assert not dataset.metadata.ctx.issues.errors
     rows = list(dataset.records("train"))
     assert 0 < len(rows) < 12

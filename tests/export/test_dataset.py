@@ -13,12 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from synthgen import driver
+from synthgen.audit.verify import verify
 from synthgen.driver import RunResult
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.export import rows as row_files
-from synthgen.export.dataset import Splits, dataset_files
+from synthgen.export.dataset import dataset_files
+from synthgen.recipe import Recipe
+from synthgen.splits import Splits
 from synthgen.workers import InProcess
 from tests.support import FakeEngine, answer_of, docs, loaded, read_jsonl, recipe, run_it, tree
 
@@ -71,8 +75,9 @@ def test_what_is_there(tmp_path: Path) -> None:
     result = made(tmp_path)
     data = result.dir / "dataset"
     assert [path.relative_to(data).as_posix() for path in dataset_files(result.dir)] == sorted([
-        "README.md", "manifest.json", "train.jsonl", "test.jsonl", "extra.jsonl",
-        *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "test", "extra")),
+        "README.md", "croissant.json", "manifest.json", "train.jsonl", "test.jsonl", "extra.jsonl",
+        *(f"{folder}/{split}-00000-of-00001.parquet" for split in ("train", "test", "extra")
+          for folder in ("data", "provenance")),
         *(f"provenance/{name}.jsonl" for name in ("ledger", "train", "test", "extra")),
         "provenance/recipe.lock.yaml",
     ])  # fmt: skip
@@ -117,7 +122,7 @@ def test_dropped_rows_say_why(tmp_path: Path) -> None:
             assert (by["min"], by["max"]) == (None, 60)
             assert by["value"] == len(row["messages"][-1]["content"]) > 60
             assert row["measurements"]["words"]["verdict"] == "pass"
-        assert set(row["measurements"]) == {"words", "characters"}
+        assert set(row["measurements"]) == {"words", "characters", "straddle"}
     ids = [row["id"] for row in rows]
     kept = [row["id"] for split in ("train", "test", "extra") for row in parquet(result.dir, split)]
     assert len({*ids, *kept}) == result.kept + result.dropped
@@ -155,6 +160,69 @@ def test_provenance_joins_by_id(tmp_path: Path) -> None:
             ).fetchone()[0]
             assert hashlib.sha256(body).hexdigest() == row["content_sha256"]
             assert {"id": row["id"], **json.loads(body)["row"]} == content[row["id"]]
+
+
+def test_provenance_as_columns_joins_by_id_too(tmp_path: Path) -> None:
+    result = made(tmp_path)
+    for split in ("train", "test", "extra"):
+        said = read_jsonl(result.dir / "dataset" / "provenance" / f"{split}.jsonl")
+        rows = pq.read_table(
+            result.dir / "dataset" / "provenance" / f"{split}-00000-of-00001.parquet"
+        ).to_pylist()
+        assert len(said) == len(rows) > 0
+        for stated, row in zip(said, rows, strict=True):
+            measurements = row.pop("measurements")
+            assert [each["filter"] for each in measurements] == list(stated["measurements"])
+            for each in measurements:
+                one = stated["measurements"][each["filter"]]
+                assert (each["value"], each["verdict"]) == (one["value"], one["verdict"])
+                assert (each["min"], each["max"]) == (one.get("min"), one.get("max"))
+            for source in row["sources"]:
+                assert source.pop("licence") is None
+            assert row == {name: value for name, value in stated.items() if name != "measurements"}
+
+
+def test_provenance_as_a_column_of_the_rows(tmp_path: Path) -> None:
+    plain = made(tmp_path / "plain")
+    result = made(tmp_path / "column", {**WHOLE, "output": {**WHOLE["output"], "provenance": "column"}})
+    same = ("provenance/ledger.jsonl", "provenance/train.jsonl", "provenance/train-00000-of-00001.parquet")
+    for name in same:
+        assert (result.dir / "dataset" / name).read_bytes() == (plain.dir / "dataset" / name).read_bytes()
+    rows = read_jsonl(result.dir / "dataset" / "train.jsonl")
+    assert parquet(result.dir, "train") == rows
+    stated = (result.dir / "dataset" / "provenance" / "train.jsonl").read_text().splitlines()
+    assert [row.pop("provenance") for row in rows] == stated
+    assert rows == read_jsonl(plain.dir / "dataset" / "train.jsonl")
+    assert verify(result.dir).intact
+    for name, change in (("train.jsonl", "words"), ("data/train-00000-of-00001.parquet", "")):
+        file = result.dir / "dataset" / name
+        if change:
+            text = file.read_text()
+            file.write_text(text.replace(r"\"words\"", r"\"wards\"", 1))
+            assert file.read_text() != text
+        else:
+            table = pq.read_table(file)
+            pq.write_table(table.set_column(3, "provenance", [["{}"] * table.num_rows]), file)
+        found = [finding.file for finding in verify(result.dir / "dataset").findings.shown]
+        assert any(
+            "its row is not the one" in finding.message for finding in verify(result.dir).findings.shown
+        )
+        assert name in found
+
+
+def test_a_column_of_that_name_is_taken() -> None:
+    said = recipe(record={"provenance": "{{ answer }}"}, output={"provenance": "column"})
+    with pytest.raises(ValidationError, match="call your own something else"):
+        Recipe.model_validate(said)
+
+
+def test_rows_beyond_two_megabytes_are_told_of(tmp_path: Path) -> None:
+    told: list[str] = []
+    said = recipe(seeds={"row": {"path": "data/docs.jsonl"}}, record={"from": "row"}, steps=None, model=None)
+    long = [{"prompt": "Why?", "completion": text} for text in ("x" * 2_000_000, "short")]
+    result = run_it(loaded(tmp_path, said, rows=long), directory=tmp_path / "run", on_notice=told.append)
+    assert told == ["1 rows are larger than 2 MB"]
+    assert "- 1 rows are larger than 2 MB." in (result.dir / "dataset" / "README.md").read_text()
 
 
 def check_manifest(manifest: Path, folder: Path, leave_out: tuple[str, ...] = ()) -> None:
@@ -221,8 +289,8 @@ def test_a_row_stays_in_its_split_as_a_dataset_grows(tmp_path: Path) -> None:
 
 
 def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_files, "ROWS_A_SHARD", 8)
-    monkeypatch.setattr(row_files, "ROWS_A_GROUP", 4)
+    monkeypatch.setattr(row_files, "GROUP_ROWS", 4)
+    monkeypatch.setattr(row_files, "SHARD_BYTES", 1200)  # of rows of some 180 bytes
     result = made(tmp_path, recipe(), count=30)
     shards = sorted(path.name for path in (result.dir / "dataset" / "data").iterdir())
     assert shards == [f"train-0000{number}-of-00004.parquet" for number in range(4)]
@@ -231,11 +299,11 @@ def test_shards_are_numbered_and_in_order(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_rows_of_an_exact_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_files, "ROWS_A_SHARD", 4)
-    monkeypatch.setattr(row_files, "ROWS_A_GROUP", 4)
-    writer = row_files.ParquetWriter(tmp_path, "train", {"x": "text"})
+    monkeypatch.setattr(row_files, "GROUP_BYTES", 40)
+    monkeypatch.setattr(row_files, "SHARD_BYTES", 40)
+    writer = row_files.ParquetWriter(tmp_path, "train", row_files.arrow_schema({"x": "text"}))
     for number in range(8):
-        writer.write({"id": str(number), "x": "y"})
+        writer.write({"id": str(number), "x": "y"}, b"ten bytes.")
     writer.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "train-00000-of-00002.parquet",

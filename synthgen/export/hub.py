@@ -1,0 +1,41 @@
+"""Uploading a dataset to the Hugging Face Hub, in one commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthgen.errors import RunError, UsageError
+
+
+def upload(dataset: Path, repository: str, *, private: bool) -> str:
+    """Upload the files of a dataset to a repository, made if it is not there; gives the commit's address.
+
+    What is in the repository and not in the dataset any more is removed. Raises UsageError where
+    huggingface_hub is not installed or the repository's name is none, and RunError where the Hub refuses.
+    """
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError:
+        raise UsageError(
+            "huggingface_hub is not installed in this environment", hint="pip install 'synthgen-data[hub]'"
+        ) from None
+    hub = HfApi()
+    try:
+        hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+        commit = hub.upload_folder(
+            repo_id=repository,
+            repo_type="dataset",
+            folder_path=dataset,
+            commit_message="A dataset of synthgen",
+            delete_patterns=["data/*", "provenance/*", "*.jsonl", "*.json"],
+        )
+    except HFValidationError as error:
+        raise UsageError(f"{repository!r} is no repository: {error}") from None
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        said = str(error).strip().splitlines()
+        raise RunError(
+            f"the Hub did not take {repository}: {said[0] if said else type(error).__name__}",
+            hint="see that the token may write there (`hf auth login`, or HF_TOKEN), and push again",
+        ) from None
+    return str(commit.commit_url)

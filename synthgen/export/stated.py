@@ -1,0 +1,50 @@
+"""The provenance of rows as columns of one type each: the dataset's second configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+BOUNDS = ("min", "max")
+
+
+def schema() -> Any:
+    """Of `provenance/SPLIT-*.parquet`: what `schema.RecordStatement` states, lists for mappings."""
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.float64()
+    source = [("seed", text), ("path", text), ("row", pa.int64()), ("sha256", text), ("licence", text)]
+    measured = [("filter", text), ("value", number), ("min", number), ("max", number)]
+    return pa.schema(
+        [
+            ("id", text),
+            ("task", pa.int64()),
+            ("branch", text),
+            ("state", text),
+            ("dropped_by", text),
+            ("content_sha256", text),
+            ("row_sha256", text),
+            ("sources", pa.list_(pa.struct(source))),
+            ("requests", pa.list_(text)),
+            ("measurements", pa.list_(pa.struct([*measured, ("verdict", text), ("detail", text)]))),
+            ("synthetic", pa.bool_()),
+            ("salt", text),
+        ]
+    )
+
+
+def as_row(said: Mapping[str, Any]) -> dict[str, Any]:
+    """A statement as a row of that: measurements as a list in the order of the filters, details as JSON."""
+    measurements = [
+        {
+            "filter": name,
+            "value": each["value"],
+            **{bound: each.get(bound) for bound in BOUNDS},
+            "verdict": each["verdict"],
+            "detail": orjson.dumps(each["detail"]).decode() if each.get("detail") else None,
+        }
+        for name, each in said["measurements"].items()
+    ]
+    return {**said, "measurements": measurements}
