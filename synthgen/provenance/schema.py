@@ -52,7 +52,7 @@ class LedgerHead(_Form):
     `erased` counts those of whatever state whose contents were erased.
     """
 
-    file: str
+    file: Literal["provenance/ledger.jsonl"]
     hash: Literal["rfc9162-sha256"]
     size: Count
     root: Sha256
