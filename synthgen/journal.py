@@ -168,6 +168,12 @@ class Journal:
                 (_now(), outcome, orjson.dumps(engines or {}).decode(), self.session),
             )
 
+    def note_engines(self, engines: Mapping[str, Any]) -> None:
+        """Note what this session's engines run on, before its end."""
+        with self._writing():
+            values = (orjson.dumps(engines).decode(), self.session)
+            self._write.execute("UPDATE sessions SET engines = ? WHERE session = ?", values)
+
     def request_issued(self, key: bytes, body: bytes) -> None:
         """A request goes out."""
         self._waiting.append((_REQUEST, (key, body, self.session, time.time())))
@@ -419,10 +425,10 @@ class Journal:
                 (version, size, root, self.session, _now(), version, size),
             )
 
-    def checkpoints(self, version: int) -> list[tuple[int, bytes]]:
-        """Size and root of each checkpoint of a version."""
-        query = "SELECT size, root FROM checkpoints WHERE version = ? ORDER BY size"
-        return [(size, root) for size, root in self._read.execute(query, (version,))]
+    def sessions(self, version: int) -> list[dict[str, Any]]:
+        """Every session so far, each with the checkpoints that it made of a version."""
+        with closing(_connect(self.path)) as reader:
+            return stored_sessions(reader, version)
 
     def usage(self) -> dict[str, int]:
         """Tokens and requests of this session's answers."""
@@ -727,6 +733,31 @@ def stored_record(
     entry = _entry(row)
     before = reader.execute("SELECT body FROM contents WHERE sha256 = ?", (entry.original,)).fetchone()
     return entry, row[13], before[0] if before else None
+
+
+def stored_sessions(reader: sqlite3.Connection, version: int) -> list[dict[str, Any]]:
+    """Every session in order: what it ran on, how it ended, and its checkpoints of a version."""
+    made: dict[int, list[dict[str, Any]]] = {}
+    query = "SELECT session, size, root, at FROM checkpoints WHERE version = ? ORDER BY rowid"
+    for session, size, root, at in reader.execute(query, (version,)):
+        made.setdefault(session, []).append({"size": size, "root": root.hex(), "at": at})
+    query = (
+        "SELECT session, command, started, ended, outcome, environment, engines FROM sessions "
+        "ORDER BY session"
+    )
+    return [
+        {
+            "session": session,
+            "command": command,
+            "started": started,
+            "ended": ended,
+            "outcome": outcome,
+            "environment": orjson.loads(ran_on),
+            "engines": orjson.loads(engines) if engines else {},
+            "checkpoints": made.get(session, []),
+        }
+        for session, command, started, ended, outcome, ran_on, engines in reader.execute(query)
+    ]
 
 
 _STORED = (

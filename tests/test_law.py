@@ -230,12 +230,12 @@ ASKING = [name for name, case in CASES.items() if case.recipe["steps"]]
 
 
 def outputs(directory: Path) -> dict[str, bytes]:
-    """Every output of a run that holds nothing of its faults: failed.jsonl lists them, try by try."""
+    """Every output of a run that holds nothing of its faults and its sessions, as failed.jsonl does."""
     whole = tree(directory)
     return {
         name: data
         for name, data in whole.items()
-        if not name.startswith("run.") and name not in ("failed.jsonl", "manifest.json")
+        if not name.startswith("run.") and name not in ("failed.jsonl", "manifest.json", "sessions.jsonl")
     }
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from synthgen.audit.checkpoint import Saved, saved
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import MOST, CannotJudge, Finding, Findings
 from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet, small_file
+from synthgen.audit.run import Claim, check_run, checkpoints
 from synthgen.journal import STATES
 from synthgen.provenance.manifest import LEDGER, MANIFEST
 from synthgen.provenance.merkle import Growing, leaf_hash
@@ -37,6 +39,8 @@ class Verdict:
     root: str = ""
     files: int = 0
     journal: bool = False
+    checkpoints: int = 0  # of the run's sessions, that the ledger was held against
+    checkpoint: Saved | None = None  # the auditor's own
     signers: list[str] = field(default_factory=list)
     authentic: bool | None = None  # None: no key was given to check it against
 
@@ -60,17 +64,23 @@ class Verdict:
                 "erased": len(self.erased),
             },
             "journal": self.journal,
+            "checkpoints": self.checkpoints,
+            "checkpoint": None if self.checkpoint is None else self.checkpoint.as_json(),
             "signed_by": self.signers,
             "authentic": self.authentic,
         }
 
 
-def verify(directory: Path, key: Path | None = None) -> Verdict:
+def verify(directory: Path, key: Path | None = None, checkpoint: Path | None = None) -> Verdict:
     """Verify a dataset's directory, or a run's with all that it holds; its signature against a public key.
 
-    Raises CannotJudge where there is no manifest to verify it by, UsageError for a key that is none.
+    With a checkpoint that `audit checkpoint` wrote, also that the ledger extends the one that it had then.
+    Raises CannotJudge where there is no manifest to verify it by, or no checkpoint in that file; UsageError
+    for a key that is none.
     """
     verdict = Verdict(directory)
+    if checkpoint is not None:
+        verdict.checkpoint = saved(checkpoint, key)
     whole = (directory / "dataset" / MANIFEST).is_file()
     dataset = directory / "dataset" if whole else directory
     if not (dataset / MANIFEST).is_file():
@@ -79,10 +89,12 @@ def verify(directory: Path, key: Path | None = None) -> Verdict:
     verdict.signers = [each.keyid for each in manifest.envelope.signatures]
     if key is not None:
         verdict.authentic = manifest.signed_by(key)
-    _Dataset(dataset, manifest, verdict, "dataset/" if whole else "").check()
+    claims = checkpoints(directory) if whole else []
+    verdict.checkpoints = len(claims)
+    if verdict.checkpoint is not None:
+        claims.append(Claim(verdict.checkpoint.size, verdict.checkpoint.root, str(checkpoint)))
+    _Dataset(dataset, manifest, verdict, "dataset/" if whole else "", claims).check()
     if whole:
-        from synthgen.audit.run import check_run
-
         check_run(directory, verdict, key)
     return verdict
 
@@ -108,12 +120,16 @@ class _Head:
 class _Dataset:
     """Walks the ledger, and everything that it speaks of beside it, in one pass."""
 
-    def __init__(self, folder: Path, manifest: Manifest, verdict: Verdict, prefix: str) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, verdict: Verdict, prefix: str, claims: Sequence[Claim]
+    ) -> None:
         self._folder = folder
         self._manifest = manifest
         self._verdict = verdict
         self._findings = verdict.findings
         self._prefix = prefix
+        self._claims = claims
+        self._roots = dict.fromkeys((claim.size for claim in claims), "")  # that the ledger had, by its size
         self._reading = LEDGER
 
     def check(self) -> None:
@@ -178,6 +194,7 @@ class _Dataset:
         self._reading = LEDGER
         heads = self._heads()
         tree, states, erased = Growing(), Counter[str](), 0
+        self._note_root(tree)
         for seen, line in enumerate(lines(self._folder / LEDGER), 1):
             self._reading = LEDGER
             entry = parsed(line, seen)
@@ -186,6 +203,7 @@ class _Dataset:
             except LookupError:
                 raise Broken("is no entry of a ledger", seen) from None
             tree.append(leaf_hash(line))
+            self._note_root(tree)
             states[state] += 1
             if id in self._verdict.erased:
                 erased += 1
@@ -201,6 +219,21 @@ class _Dataset:
         if erased != len(self._verdict.erased):
             self._findings.add("names records that the ledger has not", f"{self._prefix}{ERASED}")
         self._compare(tree, states)
+        self._extends(tree.size)
+
+    def _note_root(self, tree: Growing) -> None:
+        if tree.size in self._roots:
+            self._roots[tree.size] = tree.root().hex()
+
+    def _extends(self, size: int) -> None:
+        """Whether the ledger begins with what it was at each checkpoint."""
+        for claim in self._claims:
+            if claim.size > size:
+                message = f"the ledger had {claim.size:,} entries at a checkpoint, and has {size:,} now"
+                self._findings.add(message, claim.file)
+            elif self._roots[claim.size] != claim.root:
+                message = f"the ledger's first {claim.size:,} entries are not those of a checkpoint"
+                self._findings.add(message, claim.file)
 
     def _kept(self, id: str, stated: str, heads: list[_Head]) -> None:
         head = next((head for head in heads if head.said.get("id") == id), None)

@@ -27,6 +27,7 @@ from synthgen.splits import Splits
 
 ERRORS_SHOWN = 20
 ERASED = "provenance/erased.json"
+SESSIONS = "sessions.jsonl"
 
 
 def write_version(
@@ -45,6 +46,10 @@ def write_version(
         write_bytes(staged / "dataset" / "README.md", card(about, summary, written.measured).encode())
         write_bytes(staged / "dataset" / "provenance" / "recipe.lock.yaml", lock)
         write_bytes(staged / "recipe.lock.yaml", lock)
+        # Beside the dataset, not in it: equal runs give equal datasets, whatever their sessions were.
+        sessions = [orjson.dumps(each) + b"\n" for each in journal.sessions(version)]
+        write_bytes(staged / SESSIONS, b"".join(sessions))
+        written.rows[SESSIONS] = len(sessions)
         predicate: dict[str, Any] = {"ledger": written.ledger()}
         rows = {name.removeprefix("dataset/"): count for name, count in written.rows.items()}
         known = subjects(staged / "dataset", rows=rows)

@@ -1,0 +1,34 @@
+"""synthgen audit checkpoint: how far a run's ledger is now, for an auditor to keep."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthgen.cli.audit.options import AnyDirectory, judging
+from synthgen.cli.options import VersionOption, note
+
+
+def checkpoint(
+    directory: AnyDirectory,
+    since: Annotated[
+        Path | None,
+        typer.Option("--since", help="An earlier checkpoint: give the proof that the ledger extends it."),
+    ] = None,
+    version: VersionOption = None,
+) -> None:
+    """Print size and root of the ledger as JSON, signed where there is a key. Exit 2 where there is none."""
+    from synthgen.audit.checkpoint import checkpoint as taken
+    from synthgen.audit.place import place_of
+    from synthgen.provenance.keys import signing_key
+
+    signer = signing_key(os.environ)
+    with judging():
+        data = taken(place_of(directory, version), signer, since)
+    sys.stdout.write(data.decode())
+    if signer is None:
+        note("it is unsigned: there is no key here (synthgen keys new)")
