@@ -90,7 +90,8 @@ CREATE VIEW measurements AS
     FROM contents, json_each(contents.measured) AS item JOIN filters ON filters.filter = item.key;
 """
 
-# What brings a journal of each earlier schema to the next.
+# What brings a journal of each earlier schema to the next. Readers, who change nothing, make of it views in
+# which added columns are null (`_as_now`): so columns and tables are added here, and nothing else.
 _MIGRATIONS = {
     1: """
 ALTER TABLE completions ADD COLUMN source TEXT;
@@ -127,6 +128,10 @@ class RecordEntry:
     original: bytes | None = None
     leaf: bytes | None = None
     erased: bytes | None = None
+
+
+class OtherVersion(UsageError):
+    """A journal that this version of synthgen does not know."""
 
 
 class Journal:
@@ -669,12 +674,11 @@ def _check(connection: sqlite3.Connection, directory: Path, recipe: str) -> dict
 
 def _check_schema(meta: Mapping[str, str], directory: Path) -> None:
     """Refuse a journal of a schema that this version of synthgen does not know."""
-    schema = meta["schema"]
-    if not (schema.isdecimal() and (int(schema) in _MIGRATIONS or int(schema) == SCHEMA_VERSION)):
-        known = ", ".join(map(str, [*_MIGRATIONS, SCHEMA_VERSION]))
-        raise UsageError(
+    schema, known = str(meta["schema"]), [*map(str, _MIGRATIONS), str(SCHEMA_VERSION)]
+    if schema not in known:
+        raise OtherVersion(
             f"{directory} was written by another version of synthgen "
-            f"(journal schema {schema}, this one reads {known})",
+            f"(journal schema {schema[:20]}, this one reads {', '.join(known)})",
             hint="run it with that version, or give another directory with `-o`",
         )
 
@@ -701,10 +705,30 @@ def open_for_reading(directory: Path) -> sqlite3.Connection:
         raise UsageError(f"{path} is not a journal of synthgen")
     try:
         _check_schema(meta, directory)
+        _as_now(connection, int(meta["schema"]))
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise UsageError(f"{path} cannot be read: {error}") from None
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _as_now(connection: sqlite3.Connection, schema: int) -> None:
+    """Let a journal of an earlier schema be read like one of today: by temporary views; it stays as it is."""
+    script = "".join(_MIGRATIONS[each] for each in range(schema, SCHEMA_VERSION))
+    added: dict[str, list[str]] = {}
+    for table, column in re.findall(r"ALTER TABLE (\w+) ADD COLUMN (\w+)", script):
+        added.setdefault(table, []).append(f"NULL AS {column}")
+    for table, columns in added.items():
+        rowid = [] if table == "records" else ["rowid AS rowid"]  # the one that has none of those altered
+        chosen = ", ".join(["*", *columns, *rowid])
+        view = f"CREATE TEMP VIEW {table} AS SELECT {chosen} FROM main.{table}"  # noqa: S608 - our own names
+        connection.execute(view)
+    for made in re.findall(r"CREATE TABLE (.*?);", script, re.DOTALL):
+        connection.execute(f"CREATE TEMP TABLE {made}")
+    connection.commit()
 
 
 def stored_records(

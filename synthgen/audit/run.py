@@ -19,7 +19,14 @@ from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.audit.place import journal_of
 from synthgen.errors import UsageError
 from synthgen.export.dataset import SESSIONS
-from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_records, stored_sessions
+from synthgen.journal import (
+    STATES,
+    OtherVersion,
+    RecordEntry,
+    open_for_reading,
+    stored_records,
+    stored_sessions,
+)
 from synthgen.provenance.manifest import MANIFEST, REPORT
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.schema import CheckpointLine, SessionLine
@@ -63,6 +70,10 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
             _check_journal(directory, journal, version, findings, verdict.erased)
             _check_sessions(directory, journal, version, findings)
         verdict.journal = True
+    except OtherVersion as error:
+        if not findings:
+            raise CannotJudge(f"the journal: {error}") from None
+        findings.add(error.message, "run.sqlite")
     except UsageError as error:
         findings.add(error.message, "run.sqlite")
     except sqlite3.DatabaseError as error:

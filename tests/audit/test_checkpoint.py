@@ -23,6 +23,7 @@ from synthgen.driver import Stop
 from synthgen.provenance.keys import new_key, signing_key
 from synthgen.provenance.schema import SessionLine
 from synthgen.recurate import recurate
+from tests.audit.test_verify import unnamed
 from tests.support import FakeEngine, docs, loaded, no_more_than, read_jsonl, recipe, run_it, tree
 from tests.test_law import outputs
 
@@ -186,13 +187,7 @@ def test_later_sessions_change_nothing_of_the_earlier_ones(place: Path, audited:
 
 def test_a_run_of_an_earlier_synthgen_has_no_such_file(place: Path) -> None:
     """Its manifest does not name it, and it is as intact as it was."""
-    (place / "sessions.jsonl").unlink()
-    path = place / "manifest.json"
-    envelope = json.loads(path.read_bytes())
-    said = json.loads(base64.b64decode(envelope["payload"]))
-    said["subject"] = [item for item in said["subject"] if item["name"] != "sessions.jsonl"]
-    envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
-    path.write_text(json.dumps(envelope))
+    unnamed(place, "sessions.jsonl")
     assert verify(place).intact, found(verify(place))
 
 

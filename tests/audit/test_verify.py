@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.verify import Verdict, verify
+from synthgen.cli import app
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.recurate import recurate
 from tests.support import FakeEngine, answer_of, loaded, read_jsonl, recipe, run_it, tree
@@ -99,6 +101,67 @@ def test_it_runs_nothing_of_the_project(tmp_path: Path) -> None:
     result = run_it(given, directory=tmp_path / "runs" / "a")
     (tmp_path / "filters" / "mine.py").write_text("raise SystemExit('executed')")
     assert verify(result.dir).intact
+
+
+def unnamed(place: Path, name: str) -> None:
+    """A run of an earlier synthgen, which wrote no such file."""
+    (place / name).unlink()
+    path = place / "manifest.json"
+    envelope = json.loads(path.read_bytes())
+    said = json.loads(base64.b64decode(envelope["payload"]))
+    said["subject"] = [item for item in said["subject"] if item["name"] != name]
+    envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
+    path.write_text(json.dumps(envelope))
+
+
+EARLIER = {
+    3: ["ALTER TABLE records DROP COLUMN erased"],
+    2: [f"ALTER TABLE records DROP COLUMN {name}" for name in ("erased", "original", "leaf")]
+    + ["DROP TABLE checkpoints"],
+}
+
+
+@pytest.mark.parametrize("schema", EARLIER)
+def test_a_journal_of_an_earlier_schema_is_read_as_it_is(finished: Path, tmp_path: Path, schema: int) -> None:
+    place = copied(finished, tmp_path / "run")
+    if schema < 3:
+        unnamed(place, "sessions.jsonl")
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal, journal:
+        for change in EARLIER[schema]:
+            journal.execute(change)
+        journal.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(schema),))
+        id = journal.execute("SELECT id FROM records WHERE state = 'kept'").fetchone()[0]
+    before = (place / "run.sqlite").read_bytes()
+    verdict = verify(place)
+    assert verdict.intact, found(verdict)
+    assert verdict.journal
+    runner = CliRunner()
+    commands = ["audit show", "show", "audit explain", "audit replay --no-engine"]
+    asked = [
+        *(f"{command} {{0}} {id}" for command in commands),
+        "audit diff {0} {0}",
+        "audit trace {0} words",
+    ]
+    for command in (*asked, "status {0}", "stats {0}", "audit checkpoint {0}", "audit export {0} csv"):
+        done = runner.invoke(app, command.format(place).split())
+        assert done.exit_code == 0, done.output
+    assert (place / "run.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("schema", ["99", "9" * 5000, "\u0664", "", "x"])
+def test_a_journal_of_another_synthgen_cannot_be_judged(finished: Path, tmp_path: Path, schema: str) -> None:
+    """Nothing says that it was tampered with. Where something does, that is said too."""
+    place = copied(finished, tmp_path / "run")
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal, journal:
+        journal.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (schema,))
+    with pytest.raises(CannotJudge, match="written by another version of synthgen"):
+        verify(place)
+    done = CliRunner().invoke(app, ["audit", "verify", str(place)])
+    assert done.exit_code == 2
+    assert "run it with that version" in done.stderr
+    (place / "dropped.jsonl").write_text("")
+    assert "dropped.jsonl" in found(verify(place))
+    assert "another version" in found(verify(place))
 
 
 def judged(place: Path) -> tuple[Verdict | None, str]:
