@@ -25,6 +25,7 @@ from synthgen.engines.base import (
     Request,
     RequestFailed,
     RequestRetryable,
+    Token,
 )
 from synthgen.engines.hardware import processor
 from synthgen.engines.leash import Leash, end, tree
@@ -141,6 +142,17 @@ class VllmEngine:
             raise
         finally:
             self._running.discard(task)
+
+    async def tokens(self, text: str) -> list[Token]:
+        """The tokens of a text. Raises `EngineUnreachable` where the engine is not running."""
+        if self._llm is None:
+            raise EngineUnreachable("the vLLM engine is not running")
+
+        def split() -> list[Token]:
+            numbers = self._tokenizer.encode(text, add_special_tokens=False)
+            return [Token(int(number), str(self._tokenizer.decode([number]))) for number in numbers]
+
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, split)
 
     async def close(self) -> None:
         """End the engine and its processes, within seconds; may be called at any time, also twice."""
