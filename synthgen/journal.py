@@ -27,7 +27,7 @@ from synthgen.errors import RunError, UsageError
 
 STATES = ("kept", "dropped", "failed")
 VERSIONS = "versions"  # the folder of a run that later versions are in
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 COMMIT_EVERY = 0.25
 BACKLOG = 8000
 _NETWORK = {
@@ -84,6 +84,9 @@ CREATE INDEX records_id ON records (id);
 CREATE TABLE checkpoints (
     version INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, session INTEGER NOT NULL,
     at TEXT NOT NULL);
+-- what filters asked a model about which contents, whatever came of it
+CREATE TABLE asked (
+    content BLOB NOT NULL, key BLOB NOT NULL, PRIMARY KEY (content, key)) WITHOUT ROWID;
 CREATE VIEW measurements AS
     SELECT lower(hex(contents.sha256)) AS content, filters.name AS filter,
            json_extract(item.value, '$[0]') AS value, json_extract(item.value, '$[1]') AS detail
@@ -108,6 +111,10 @@ CREATE TABLE checkpoints (
     at TEXT NOT NULL);
 """,
     3: "ALTER TABLE records ADD COLUMN erased BLOB;",
+    4: """
+CREATE TABLE asked (
+    content BLOB NOT NULL, key BLOB NOT NULL, PRIMARY KEY (content, key)) WITHOUT ROWID;
+""",
 }
 
 
@@ -205,6 +212,10 @@ class Journal:
         )
         self._waiting.append((_COMPLETION, values))
         return completion
+
+    def asked_about(self, content: bytes, key: bytes) -> None:
+        """A filter asks this about the contents of that digest."""
+        self._waiting.append((_ASKED, (content, key)))
 
     def request_failed(self, key: bytes, error: str, *, final: bool) -> None:
         """A try at it failed; `final` says that it will not be asked again."""
@@ -535,6 +546,7 @@ _COMPLETION = (
     "(key, text, finish_reason, input_tokens, output_tokens, session, arrived, source) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_ASKED = "INSERT OR IGNORE INTO asked (content, key) VALUES (?, ?)"
 _FAILURE = "INSERT INTO failures (key, error, final, session, at) VALUES (?, ?, ?, ?, ?)"
 _UNUSABLE = (
     "INSERT INTO failures (key, error, final, session, at) SELECT ?, ?, 2, ?, ? "
@@ -570,10 +582,16 @@ def erase_records(
         (contents if mine else used_contents).update(each for each in (content, original) if each is not None)
         if mine and error is not None:
             errors.add(error)
+    for content, key in connection.execute("SELECT content, key FROM asked"):
+        if content in contents and content not in used_contents:
+            keys.add(key)
+        else:
+            used_keys.add(key)
     contents, keys = contents - used_contents, keys - used_keys
     counts = {"contents": 0, "answers": 0}
     for content in contents:
         counts["contents"] += connection.execute("DELETE FROM contents WHERE sha256 = ?", (content,)).rowcount
+        connection.execute("DELETE FROM asked WHERE content = ?", (content,))
     for key in keys:
         counts["answers"] += connection.execute("DELETE FROM completions WHERE key = ?", (key,)).rowcount
         for table in ("requests", "set_aside", "failures"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -178,20 +179,33 @@ class RunView:
         """What was asked under a key, with its answer, those set aside before it, and the tries that failed.
 
         A step or a filter that could not use an answer asked again, with the next `attempt` in its request.
+        `attempts` has every try and every answer in the order in which they came, with session and time.
         """
         request = self._one("SELECT body FROM requests WHERE key = ?", (key,))
-        of_key = f"SELECT {', '.join(ANSWER)} FROM {{}} WHERE key = ?"  # noqa: S608 - names of our own
+        of_key = f"SELECT {', '.join(ANSWER)}, session, arrived FROM {{}} WHERE key = ?"  # noqa: S608
         answer = self._one(of_key.format("completions"), (key,))
         aside = self._rows(of_key.format("set_aside"), (key,))
-        tries = self._rows("SELECT error, final FROM failures WHERE key = ? ORDER BY rowid", (key,))
+        query = "SELECT error, final, session, at FROM failures WHERE key = ? ORDER BY rowid"
+        tries = self._rows(query, (key,))
+        attempts = [(at, session, OUTCOMES[final], error) for error, final, session, at in tries]
+        attempts += [(*each[-1:-3:-1], "answered, and set aside", None) for each in aside]
+        attempts += [(*answer[-1:-3:-1], "answered", None)] if answer else []
         return {
             "key": key.hex(),
             "seed": sampling_seed(key),
             "request": orjson.loads(request[0]) if request else None,
-            "answer": dict(zip(ANSWER, answer, strict=True)) if answer else None,
-            "failures": [{"error": error, "outcome": OUTCOMES[final]} for error, final in tries],
-            "set_aside": [dict(zip(ANSWER, each, strict=True)) for each in aside],
+            "answer": dict(zip(ANSWER, answer, strict=False)) if answer else None,
+            "failures": [{"error": error, "outcome": OUTCOMES[final]} for error, final, _, _ in tries],
+            "set_aside": [dict(zip(ANSWER, each, strict=False)) for each in aside],
+            "attempts": [
+                {"outcome": outcome, "error": error, "session": session, "at": _time(at)}
+                for at, session, outcome, error in sorted(attempts, key=lambda each: each[0])
+            ],
         }
+
+    def asked_about(self, content: bytes) -> list[bytes]:
+        """Keys of what filters asked a model about these contents, whatever came of it."""
+        return [key for (key,) in self._rows("SELECT key FROM asked WHERE content = ?", (content,))]
 
     def stored(self, record: Mapping[str, Any]) -> tuple[RecordEntry, bytes | None, bytes | None]:
         """A record as the journal has it, with the JSON of its contents, after and before redaction."""
@@ -212,6 +226,13 @@ class RunView:
                 return tree_of(stored_records(self._journal, self.version))
             tree.append(leaf)
         return tree
+
+
+def _time(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError, TypeError):  # somebody edited it
+        return str(seconds)
 
 
 _RECORD = (

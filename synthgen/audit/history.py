@@ -51,6 +51,11 @@ def _of_run(place: Place, id: str) -> dict[str, Any]:
         for measurement in record["measurements"].values():
             keys = (measurement.get("detail") or {}).get("requests", ())
             measurement["requests"] = [view.request(bytes.fromhex(key)) for key in keys]
+        told = {request["key"] for said in record["measurements"].values() for request in said["requests"]}
+        more = view.asked_about(entry.content) if entry.content else []
+        besides = [view.request(key) for key in more if key.hex() not in told]
+        # What was asked ahead may never have gone out.
+        record["asked_besides"] = [each for each in besides if each["request"] is not None]
         record["transforms"] = _transforms(record, body, before)
         record["duplicate_of"] = list(_stayed(view, record))
         stated = statement(entry, body)
@@ -98,6 +103,7 @@ def _of_dataset(place: Place, id: str) -> dict[str, Any]:
         "not_measured": [],
         "sources": [],
         "requests": [],
+        "asked_besides": [],
         "transforms": [],
         "duplicate_of": [],
         "ledger": {
@@ -119,7 +125,15 @@ def _of_dataset(place: Place, id: str) -> dict[str, Any]:
         record["measurements"] = {name: dict(value) for name, value in said["measurements"].items()}
         record["sources"] = said["sources"]
         record["requests"] = [
-            {"key": key, "seed": None, "request": None, "answer": None, "failures": [], "set_aside": []}
+            {
+                "key": key,
+                "seed": None,
+                "request": None,
+                "answer": None,
+                "failures": [],
+                "set_aside": [],
+                "attempts": [],
+            }
             for key in said["requests"]
         ]
         record["ledger"]["statement"] = stated.decode()

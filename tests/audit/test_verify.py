@@ -115,9 +115,10 @@ def unnamed(place: Path, name: str) -> None:
 
 
 EARLIER = {
-    3: ["ALTER TABLE records DROP COLUMN erased"],
+    4: ["DROP TABLE asked"],
+    3: ["DROP TABLE asked", "ALTER TABLE records DROP COLUMN erased"],
     2: [f"ALTER TABLE records DROP COLUMN {name}" for name in ("erased", "original", "leaf")]
-    + ["DROP TABLE checkpoints"],
+    + ["DROP TABLE checkpoints", "DROP TABLE asked"],
 }
 
 

@@ -63,6 +63,12 @@ def _show(record: dict[str, Any]) -> None:
         _head("measurements")
     for name, said in record["measurements"].items():
         _show_measurement(name, said)
+    if record["asked_besides"]:
+        _head("asked about it by filters that measured nothing of it")
+    for request in record["asked_besides"]:
+        out(f"  request {request['key']}")
+        _show_manner(request, "    ")
+        show_request(request, "    ")
     for name in record["not_measured"]:
         out(f"  {plain(name, 80)} measured nothing of it")
     for other in record["duplicate_of"]:
