@@ -172,7 +172,12 @@ def verifying(folder: Path, run: Path, rows: int) -> None:
     about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, {})
     filters = {link.name: {"dropped": 0} for link in loaded.chain}
     summary = {"planned": rows, "kept": rows, "dropped": 0, "failed": 0, "filters": filters}
-    journal: Any = SimpleNamespace(path=place, records=lambda _: copies(run, rows), sessions=lambda _: [])
+    journal: Any = SimpleNamespace(
+        path=place,
+        records=lambda _: copies(run, rows),
+        sessions=lambda _: [],
+        answers=lambda: SimpleNamespace(digest=lambda _: None),
+    )
     lock = (run / "recipe.lock.yaml").read_bytes()
     write_version(place, about, journal, 1, lock, summary)
     size = sum(path.stat().st_size for path in (place / "dataset").rglob("*") if path.is_file()) / 2**30

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import re
 import sqlite3
@@ -446,6 +447,10 @@ class Journal:
         with closing(_connect(self.path)) as reader:
             return stored_sessions(reader, version)
 
+    def answers(self) -> Answers:
+        """What was asked for each record, and every attempt at it, up to this session."""
+        return Answers(self._read, self.session)
+
     def usage(self) -> dict[str, int]:
         """Tokens and requests of this session's answers."""
         row = self._write.execute(
@@ -801,6 +806,45 @@ def stored_sessions(reader: sqlite3.Connection, version: int) -> list[dict[str, 
         for session, command, started, ended, outcome, ran_on, engines in reader.execute(query)
     ]
 
+
+class Answers:
+    """What stands in a journal behind a record's contents: its requests, with every answer and every error.
+
+    That of sessions up to one, which stays the same for ever, whatever is asked again later.
+    """
+
+    def __init__(self, reader: sqlite3.Connection, until: int) -> None:
+        self._reader = reader
+        self._until = until
+        self._aside = {key for (key,) in reader.execute("SELECT key FROM set_aside")}
+
+    def digest(self, entry: RecordEntry) -> str | None:
+        """SHA-256 of all that, with the record's error and what it was before anything was redacted.
+
+        None where there is nothing of the kind.
+        """
+        keys = [*entry.requests, *_asked_by_filters(entry.verdicts)]
+        if entry.erased is not None or not (keys or entry.original or entry.error):
+            return None
+        before = entry.original.hex() if entry.original else None
+        said = [before, entry.error, [[key.hex(), *self._attempts(key)] for key in keys]]
+        return hashlib.sha256(orjson.dumps(said)).hexdigest()
+
+    def _attempts(self, key: bytes) -> tuple[list[Any], list[Any]]:
+        values = (key, self._until)
+        answers = self._reader.execute(_ANSWERS.format("completions"), values).fetchall()
+        if key in self._aside:
+            answers += self._reader.execute(_ANSWERS.format("set_aside"), values).fetchall()
+        errors = self._reader.execute(
+            "SELECT session, at, error FROM failures WHERE key = ? AND session <= ?", values
+        ).fetchall()
+        return sorted(answers, key=repr), sorted(errors)
+
+
+_ANSWERS = (
+    "SELECT session, arrived, text, finish_reason, input_tokens, output_tokens, source FROM {} "
+    "WHERE key = ? AND session <= ?"
+)
 
 _STORED = (
     "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "

@@ -229,13 +229,14 @@ CASES = {
 ASKING = [name for name, case in CASES.items() if case.recipe["steps"]]
 
 
+OF_THIS_RUN = ("failed.jsonl", "manifest.json", "sessions.jsonl", "answers.jsonl")
+
+
 def outputs(directory: Path) -> dict[str, bytes]:
     """Every output of a run that holds nothing of its faults and its sessions, as failed.jsonl does."""
     whole = tree(directory)
     return {
-        name: data
-        for name, data in whole.items()
-        if not name.startswith("run.") and name not in ("failed.jsonl", "manifest.json", "sessions.jsonl")
+        name: data for name, data in whole.items() if not name.startswith("run.") and name not in OF_THIS_RUN
     }
 
 

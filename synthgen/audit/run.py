@@ -18,9 +18,10 @@ from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.audit.place import journal_of
 from synthgen.errors import UsageError
-from synthgen.export.dataset import SESSIONS
+from synthgen.export.dataset import ANSWERS, SESSIONS
 from synthgen.journal import (
     STATES,
+    Answers,
     OtherVersion,
     RecordEntry,
     open_for_reading,
@@ -68,6 +69,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
         with closing(open_for_reading(place)) as journal:
             version = _version(journal, version)
             _check_journal(directory, journal, version, findings, verdict.erased)
+            _check_answers(directory, journal, version, findings)
             _check_sessions(directory, journal, version, findings)
         verdict.journal = True
     except OtherVersion as error:
@@ -98,7 +100,7 @@ def _check_files(directory: Path, verdict: Verdict, key: Path | None) -> None:
     verdict.files += len(manifest.subjects)
     counts = {state: verdict.states[state] for state in STATES}
     counts["erased"] = len(verdict.erased)
-    seen = {"size": verdict.size, "root": verdict.root, **counts}
+    seen = {"file": LEDGER.removeprefix("dataset/"), "size": verdict.size, "root": verdict.root, **counts}
     for name, value in seen.items():
         if getattr(manifest.ledger, name) != value:
             verdict.findings.add("is not that of the dataset's ledger", MANIFEST, None, f"ledger.{name}")
@@ -165,6 +167,37 @@ def _check_sessions(directory: Path, journal: sqlite3.Connection, version: int, 
             writing = said is published[-1] and field in ("ended", "outcome") and value is None
             if not writing and now[field] != value:
                 findings.add(f"is not what {SESSIONS} has", "run.sqlite", name, field)
+
+
+def _check_answers(directory: Path, journal: sqlite3.Connection, version: int, findings: Findings) -> None:
+    """What stands behind each record in the journal is what it was when the run's files were written."""
+    path = directory / ANSWERS
+    try:
+        until = max((said.session for said in _sessions(directory)), default=None)
+    except Broken:
+        return  # that is found with the sessions
+    if until is None or not path.is_file():
+        return  # an earlier synthgen wrote no such files; what is missing is found by the manifest
+    answers, published = Answers(journal, until), _entries(path)
+    try:
+        for entry, body in stored_records(journal, version, original=True):
+            before = entry.original
+            if before is not None and (body is None or hashlib.sha256(body).digest() != before):
+                findings.add("was altered, as it was before redaction", "run.sqlite", entry.id, "contents")
+            digest = answers.digest(entry)
+            if digest is None:
+                continue
+            said = next(published, None)
+            if said is None or said.get("id") != entry.id:
+                findings.add(f"stands where {entry.id} should", ANSWERS, str((said or {}).get("id"))[:80])
+                return
+            if said.get("sha256") != digest:
+                message = f"its requests' answers or errors, or its own, are not those of {ANSWERS}"
+                findings.add(message, "run.sqlite", entry.id, "answers")
+        for more in published:
+            findings.add("was added: there is no such record", ANSWERS, str(more.get("id"))[:80])
+    except Broken as broken:
+        findings.add(f"line {broken.number} {broken}", ANSWERS)
 
 
 def _check_journal(

@@ -16,10 +16,11 @@ from typing import Any
 
 from synthgen.audit.checkpoint import Saved, saved
 from synthgen.audit.files import Manifest
-from synthgen.audit.findings import MOST, CannotJudge, Finding, Findings
+from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet, small_file
 from synthgen.audit.run import Claim, check_run, checkpoints
-from synthgen.journal import STATES
+from synthgen.export.durable import STAGING
+from synthgen.journal import STATES, VERSIONS
 from synthgen.provenance.manifest import LEDGER, MANIFEST
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import without_provenance
@@ -39,6 +40,7 @@ class Verdict:
     root: str = ""
     files: int = 0
     journal: bool = False
+    versions: list[str] = field(default_factory=list)  # of the run, that were verified too
     checkpoints: int = 0  # of the run's sessions, that the ledger was held against
     checkpoint: Saved | None = None  # the auditor's own
     signers: list[str] = field(default_factory=list)
@@ -64,6 +66,7 @@ class Verdict:
                 "erased": len(self.erased),
             },
             "journal": self.journal,
+            "versions": self.versions,
             "checkpoints": self.checkpoints,
             "checkpoint": None if self.checkpoint is None else self.checkpoint.as_json(),
             "signed_by": self.signers,
@@ -81,10 +84,10 @@ def verify(directory: Path, key: Path | None = None, checkpoint: Path | None = N
     verdict = Verdict(directory)
     if checkpoint is not None:
         verdict.checkpoint = saved(checkpoint, key)
-    whole = (directory / "dataset" / MANIFEST).is_file()
+    whole = (directory / "dataset").is_dir()
     dataset = directory / "dataset" if whole else directory
     if not (dataset / MANIFEST).is_file():
-        raise CannotJudge(f"{directory} holds no dataset of synthgen: there is no {MANIFEST}")
+        raise CannotJudge(f"{dataset} holds no dataset of synthgen: there is no {MANIFEST}")
     manifest = Manifest(dataset)
     verdict.signers = [each.keyid for each in manifest.envelope.signatures]
     if key is not None:
@@ -96,7 +99,33 @@ def verify(directory: Path, key: Path | None = None, checkpoint: Path | None = N
     _Dataset(dataset, manifest, verdict, "dataset/" if whole else "", claims).check()
     if whole:
         check_run(directory, verdict, key)
+        _check_versions(directory, verdict, key)
     return verdict
+
+
+def _check_versions(directory: Path, verdict: Verdict, key: Path | None) -> None:
+    """What `curate` and the like made of the run later, each as a run's directory of its own."""
+    folder = directory / VERSIONS
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    for place in sorted(folder.iterdir()):
+        name = f"{VERSIONS}/{place.name}"
+        made = not place.is_symlink() and place.is_dir() and place.name.isdecimal()
+        if made and not any(path.name != STAGING for path in place.iterdir()):
+            continue  # begun, and ended before it was written
+        if not made:
+            verdict.findings.add("was added: it is no version of synthgen's", name)
+            continue
+        try:
+            version = verify(place, key)
+        except CannotJudge as error:
+            verdict.findings.add(str(error), name)
+            continue
+        verdict.versions.append(place.name)
+        verdict.files += version.files
+        verdict.findings.take(version.findings, f"{name}/")
+        if verdict.authentic:
+            verdict.authentic = version.authentic
 
 
 @dataclass(slots=True)
@@ -139,12 +168,10 @@ class _Dataset:
             looking = thread.submit(self._manifest.check_files, own)
             self._try_to_walk()
             looking.result()
-        whole = [
-            Finding(each.message, f"{self._prefix}{each.file}", each.record, each.field) for each in own.shown
-        ]
-        self._findings.shown[:0] = whole
-        self._findings.count += own.count
-        del self._findings.shown[MOST:]
+        walked = Findings(self._findings.count, self._findings.shown)
+        self._findings.count, self._findings.shown = 0, []
+        for found, prefix in ((own, self._prefix), (walked, "")):
+            self._findings.take(found, prefix)
         self._verdict.files += len(self._manifest.subjects)
 
     def _try_to_walk(self) -> None:
@@ -276,6 +303,8 @@ class _Dataset:
         said, file = self._manifest.ledger, f"{self._prefix}{LEDGER}"
         verdict = self._verdict
         verdict.size, verdict.root, verdict.states = tree.size, tree.root().hex(), states
+        if said.file != LEDGER:
+            self._findings.add(f"says that the ledger is {said.file[:80]!r}", f"{self._prefix}{MANIFEST}")
         if tree.size != said.size:
             self._findings.add(f"has {tree.size:,} entries, and {MANIFEST} says {said.size:,}", file)
         if tree.root().hex() != said.root:

@@ -160,6 +160,16 @@ class SessionLine(_Form):
     checkpoints: list[CheckpointLine] = Field(description="Of the version whose files these are.")
 
 
+class AnswersLine(_Form):
+    """A record's line in `answers.jsonl`, where it has anything behind its contents."""
+
+    id: HalfDigest
+    sha256: Sha256 = Field(
+        description="Of its requests' answers and errors, its own error, and what it was before "
+        "anything was redacted, as run.sqlite has them."
+    )
+
+
 class Source(_Form):
     """A row of a file that a seed was taken from; the file's digest is in recipe.lock.yaml, under `seeds`."""
 
@@ -225,7 +235,7 @@ def json_schema() -> dict[str, Any]:
 
     models = (
         RecordStatement, LedgerLine, Statement, Envelope, Proof, Checkpoint, SignedCheckpoint, Extension,
-        SessionLine,
+        SessionLine, AnswersLine,
     )  # fmt: skip
     _, schema = models_json_schema(
         [(model, "validation") for model in models], title="What synthgen states of a dataset, version 1"

@@ -187,7 +187,7 @@ def test_later_sessions_change_nothing_of_the_earlier_ones(place: Path, audited:
 
 def test_a_run_of_an_earlier_synthgen_has_no_such_file(place: Path) -> None:
     """Its manifest does not name it, and it is as intact as it was."""
-    unnamed(place, "sessions.jsonl")
+    unnamed(place, "sessions.jsonl", "answers.jsonl")
     assert verify(place).intact, found(verify(place))
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from synthgen.audit.verify import Verdict
 
 
+SHOWN = 20
+
+
 def verify(
     directory: Annotated[Path | None, typer.Argument(help="A dataset's directory, or a run's.")] = None,
     proof: Annotated[
@@ -93,6 +96,8 @@ def _show(verdict: Verdict) -> None:
         who = authenticity(saved.signers, saved.authentic)
         out(f"checkpoint  {saved.size:,} records; root {saved.root}; {who}")
     looked = f"{verdict.files:,} files" + (", the journal record by record" if verdict.journal else "")
+    if verdict.versions:
+        looked += f", versions {', '.join(plain(name, 20) for name in verdict.versions[:SHOWN])}"
     if verdict.intact:
         out(f"integrity   intact: {looked}")
     else:
