@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
@@ -58,9 +60,11 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
         findings.add("is missing", MANIFEST)
     else:
         _check_files(directory, verdict, key)
-    locks = [directory / "recipe.lock.yaml", directory / "dataset" / "provenance" / "recipe.lock.yaml"]
-    if all(lock.is_file() for lock in locks) and locks[0].read_bytes() != locks[1].read_bytes():
+    lock, inside = (directory / "recipe.lock.yaml", directory / "dataset" / "provenance" / "recipe.lock.yaml")
+    if lock.is_file() and inside.is_file() and not filecmp.cmp(lock, inside, shallow=False):
         findings.add("is not the one of the dataset", "recipe.lock.yaml")
+    if os.path.lexists(directory / "run.sqlite") and not (directory / "run.sqlite").is_file():
+        findings.add("is no regular file", "run.sqlite")
     try:
         place, version = journal_of(directory)
         if place is None:
@@ -81,7 +85,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
     except sqlite3.DatabaseError as error:
         findings.add(f"is damaged: {error}", "run.sqlite")
     except Broken as broken:
-        findings.add(f"line {broken.number} {broken}", LEDGER)
+        findings.add(f"line {broken.number} {broken}", broken.file or LEDGER)
     except (ValueError, TypeError, AttributeError) as error:  # columns that hold something else
         findings.add(f"is not a journal that synthgen wrote: {error}", "run.sqlite")
     except OSError as error:
@@ -286,11 +290,15 @@ def _check_dropped(directory: Path, findings: Findings, erased: frozenset[str]) 
         findings.add("was added: the ledger has no such record", DROPPED, str(more.get("id"))[:80])
 
 
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines(path), 1):
-        yield parsed(line, number)
+def _entries(path: Path, name: str | None = None) -> Iterator[dict[str, Any]]:
+    try:
+        for number, line in enumerate(lines(path), 1):
+            yield parsed(line, number)
+    except Broken as broken:
+        broken.file = name
+        raise
 
 
 def _dropped(directory: Path) -> Iterator[dict[str, Any]]:
     path = directory / DROPPED
-    return _entries(path) if path.is_file() else iter(())
+    return _entries(path, DROPPED) if path.is_file() else iter(())

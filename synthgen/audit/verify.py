@@ -7,6 +7,7 @@ manifest without a signature can be made by anybody who can write to the folder,
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from typing import Any
 from synthgen.audit.checkpoint import Saved, saved
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
-from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet, small_file
+from synthgen.audit.lines import LIST_BYTES, Broken, lines, parsed, rows_of_parquet, small_file
 from synthgen.audit.run import Claim, check_run, checkpoints
 from synthgen.export.durable import STAGING
 from synthgen.journal import STATES, VERSIONS
@@ -39,6 +40,7 @@ class Verdict:
     size: int = 0
     root: str = ""
     files: int = 0
+    run: bool = False  # whether it is a run's directory, or a version's, and not a dataset alone
     journal: bool = False
     versions: list[str] = field(default_factory=list)  # of the run, that were verified too
     checkpoints: int = 0  # of the run's sessions, that the ledger was held against
@@ -97,6 +99,7 @@ def verify(directory: Path, key: Path | None = None, checkpoint: Path | None = N
     if verdict.checkpoint is not None:
         claims.append(Claim(verdict.checkpoint.size, verdict.checkpoint.root, str(checkpoint)))
     _Dataset(dataset, manifest, verdict, "dataset/" if whole else "", claims).check()
+    verdict.run = whole
     if whole:
         check_run(directory, verdict, key)
         _check_versions(directory, verdict, key)
@@ -106,7 +109,9 @@ def verify(directory: Path, key: Path | None = None, checkpoint: Path | None = N
 def _check_versions(directory: Path, verdict: Verdict, key: Path | None) -> None:
     """What `curate` and the like made of the run later, each as a run's directory of its own."""
     folder = directory / VERSIONS
-    if not folder.is_dir() or folder.is_symlink():
+    if folder.is_symlink() or not folder.is_dir():
+        if os.path.lexists(folder):
+            verdict.findings.add("is no folder", VERSIONS)
         return
     for place in sorted(folder.iterdir()):
         name = f"{VERSIONS}/{place.name}"
@@ -189,7 +194,7 @@ class _Dataset:
         if ERASED not in self._manifest.subjects or not (self._folder / ERASED).is_file():
             return frozenset()
         try:
-            said = parsed(small_file(self._folder / ERASED), 1)["erased"]
+            said = parsed(small_file(self._folder / ERASED, LIST_BYTES), 1)["erased"]
             return frozenset(str(each["id"]) for each in said)
         except (CannotJudge, LookupError, TypeError) as error:
             raise Broken(f"holds no list of what was erased: {error}", 1) from None

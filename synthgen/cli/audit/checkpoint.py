@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from synthgen.cli.audit.options import AnyDirectory, judging
+from synthgen.cli.audit.options import AnyDirectory, in_bounds, judging
 from synthgen.cli.options import VersionOption, note
 
 
@@ -27,7 +27,7 @@ def checkpoint(
     from synthgen.provenance.keys import signing_key
 
     signer = signing_key(os.environ)
-    with judging():
+    with in_bounds(), judging():
         data = taken(place_of(directory, version), signer, since)
     sys.stdout.write(data.decode())
     if signer is None:

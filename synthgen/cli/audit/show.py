@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.cli.audit.options import AnyDirectory, IdArgument, judging
+from synthgen.cli.audit.options import AnyDirectory, IdArgument, in_bounds, judging
 from synthgen.cli.options import JsonOption, VersionOption, note, out, out_json, plain
 from synthgen.cli.show import measured, show_request, show_row
 
@@ -29,7 +29,7 @@ def show(
     from synthgen.audit.place import place_of, reading
     from synthgen.audit.proof import write_proof
 
-    with judging():
+    with in_bounds(), judging():
         place = place_of(directory, version)
         record = history(place, id)
         if proof is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthgen.cli.audit.options import EXIT_TAMPERED, authenticity, judging
+from synthgen.cli.audit.options import EXIT_TAMPERED, authenticity, in_bounds, judging
 from synthgen.cli.options import JsonOption, out, out_json, plain
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def verify(
 
     verdict: Verdict | ProofVerdict | ExtensionVerdict
     key = require_signature or key
-    with judging():
+    with in_bounds(), judging():
         if proof is not None and directory is None and is_extension(proof):
             verdict = check_extension(proof, key, checkpoint)
         elif proof is not None and directory is None and checkpoint is None:
@@ -96,6 +96,8 @@ def _show(verdict: Verdict) -> None:
         who = authenticity(saved.signers, saved.authentic)
         out(f"checkpoint  {saved.size:,} records; root {saved.root}; {who}")
     looked = f"{verdict.files:,} files" + (", the journal record by record" if verdict.journal else "")
+    if verdict.run and not verdict.journal:
+        looked += "; the journal is not there, or not in order"
     if verdict.versions:
         looked += f", versions {', '.join(plain(name, 20) for name in verdict.versions[:SHOWN])}"
     if verdict.intact:
