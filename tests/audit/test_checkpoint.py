@@ -247,8 +247,10 @@ def test_the_commands(audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = tree(audited / "run" / "dataset")
     taken = runner.invoke(app, ["audit", "checkpoint", run])
     assert (taken.exit_code, taken.stdout.encode()) == (0, (audited / "b.json").read_bytes())
-    proof = runner.invoke(app, ["audit", "checkpoint", run, "--since", first])
-    (tmp_path / "proof.json").write_text(proof.stdout)
+    into = ["-o", str(tmp_path / "proof.json")]
+    assert runner.invoke(app, ["audit", "checkpoint", run, "--since", first, *into]).exit_code == 0
+    nowhere = ["-o", str(tmp_path / "none" / "x.json")]
+    assert runner.invoke(app, ["audit", "checkpoint", run, *nowhere]).exit_code != 0
     key = ["--require-signature", str(audited / "key.pub")]
     for arguments in ([run, "--checkpoint", first], ["--proof", str(tmp_path / "proof.json")]):
         done = runner.invoke(app, ["audit", "verify", *arguments, *key])

@@ -19,16 +19,26 @@ def checkpoint(
         Path | None,
         typer.Option("--since", help="An earlier checkpoint: give the proof that the ledger extends it."),
     ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file, instead of standard output.")
+    ] = None,
     version: VersionOption = None,
 ) -> None:
     """Print size and root of the ledger as JSON, signed where there is a key. Exit 2 where there is none."""
     from synthgen.audit.checkpoint import checkpoint as taken
     from synthgen.audit.place import place_of
+    from synthgen.errors import UsageError
     from synthgen.provenance.keys import signing_key
 
     signer = signing_key(os.environ)
     with in_bounds(), judging():
         data = taken(place_of(directory, version), signer, since)
-    sys.stdout.write(data.decode())
+    if output is None:
+        sys.stdout.write(data.decode())
+    else:
+        try:
+            output.write_bytes(data)
+        except OSError as error:
+            raise UsageError(f"{output} cannot be written: {error.strerror}") from None
     if signer is None:
         note("it is unsigned: there is no key here (synthgen keys new)")
