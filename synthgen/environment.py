@@ -37,6 +37,7 @@ VARIABLES = (
     "VLLM_CPU_OMP_THREADS_BIND",
 )
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,_|-]{0,79}")
+_NAME, _NAMED = re.compile(r"[-_.]+"), re.compile(r"[^A-Za-z0-9._-]")
 _PACKAGE = Path(__file__).parent
 _SECONDS = 5.0
 
@@ -88,14 +89,20 @@ def _git(*arguments: str) -> str | None:
     return None
 
 
+@cache
 def _packages() -> dict[str, str]:
-    """The versions of what synthgen was installed with, its engines and extras among them."""
-    from importlib.metadata import PackageNotFoundError, requires, version
+    """The versions of what synthgen needs, and of what that needs in turn, as far as it is installed."""
+    from importlib.metadata import Distribution, PackageNotFoundError
 
-    found = {}
-    with contextlib.suppress(PackageNotFoundError):
-        for needed in requires("synthgen-data") or ():
-            name = re.split(r"[^A-Za-z0-9._-]", needed, maxsplit=1)[0]
-            with contextlib.suppress(PackageNotFoundError):
-                found[name] = version(name)
+    found: dict[str, str] = {}
+    waiting = ["synthgen-data"]
+    while waiting:
+        name = _NAME.sub("-", waiting.pop()).lower()
+        if name in found:
+            continue
+        with contextlib.suppress(PackageNotFoundError):
+            package = Distribution.from_name(name)
+            found[name] = package.version
+            waiting += [_NAMED.split(needed, maxsplit=1)[0] for needed in package.requires or ()]
+    found.pop("synthgen-data", None)
     return dict(sorted(found.items()))

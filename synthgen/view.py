@@ -203,6 +203,16 @@ class RunView:
             ],
         }
 
+    def engines_of(self, key: bytes) -> Mapping[str, Any]:
+        """What the engines of the session ran on that got the answer to a request; empty where none did."""
+        row = self._one(
+            "SELECT s.engines FROM completions AS c JOIN sessions AS s ON s.session = c.session "
+            "WHERE c.key = ?",
+            (key,),
+        )
+        said = orjson.loads(row[0]) if row and row[0] else {}
+        return said if isinstance(said, dict) else {}
+
     def asked_about(self, content: bytes) -> list[bytes]:
         """Keys of what filters asked a model about these contents, whatever came of it."""
         return [key for (key,) in self._rows("SELECT key FROM asked WHERE content = ?", (content,))]

@@ -90,5 +90,6 @@ def test_variables_are_those_of_the_list_and_plain(monkeypatch: pytest.MonkeyPat
 
 def test_it_says_what_this_process_is() -> None:
     found = environment()
+    assert {"orjson", "pydantic", "pydantic-core", "typer"} <= found["packages"].keys()
     assert found["python"] == sys.version.split()[0]
     assert found["source"] == said()

@@ -33,6 +33,8 @@ SAME = {
     "llamacpp": ("xllamacpp", "n_ctx", "threads", "processor", "n_batch", "n_gpu_layers"),
     "vllm": ("vllm", "torch", "device", "dtype", "context", "processor", "cores"),
 }
+# What is compared where it was recorded: an earlier synthgen did not.
+ALSO = {"llamacpp": (), "vllm": ("cuda", "driver", "parallel")}
 SHOWN = 40
 
 
@@ -101,6 +103,9 @@ def points(said: Mapping[str, Any], answer: Answer, name: str, now: ModelIdentit
         if key not in before:
             found.append(f"{key}: was not recorded")
         elif before[key] != now.details.get(key):
+            found.append(f"{key}: {before[key]}, now {now.details.get(key)}")
+    for key in ALSO[said["engine"]]:
+        if key in before and before[key] != now.details.get(key):
             found.append(f"{key}: {before[key]}, now {now.details.get(key)}")
     return found
 

@@ -311,4 +311,20 @@ def _details(config: Any) -> dict[str, Any]:
         "prefix_caching": bool(config.cache_config.enable_prefix_caching),
         "processor": processor(),
         "cores": os.cpu_count(),
+        "cuda": torch.version.cuda,
+        "driver": _driver(),
+        "parallel": [
+            config.parallel_config.tensor_parallel_size,
+            config.parallel_config.pipeline_parallel_size,
+            config.parallel_config.data_parallel_size,
+        ],
     }
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver, where there is one."""
+    try:
+        first = Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return None
+    return " ".join(first.split())[:200]

@@ -21,7 +21,7 @@ from synthgen.audit.place import place_of
 from synthgen.audit.verify import verify
 from synthgen.cli import app
 from synthgen.digests import sampling_seed
-from synthgen.engines.base import Request, RequestFailed, RequestRetryable
+from synthgen.engines.base import ModelIdentity, Request, RequestFailed, RequestRetryable
 from synthgen.errors import UsageError
 from synthgen.provenance.merkle import leaf_hash
 from synthgen.recurate import recurate
@@ -120,6 +120,7 @@ def test_a_kept_record_from_its_seed_to_the_ledger(run: Path) -> None:
 def test_what_was_taken_out_before_and_after(run: Path) -> None:
     [transform] = of_task(run, 1)["transforms"]
     assert transform["filters"] == ["mask"]
+    assert len(transform["code_sha256"]["mask"]) == 64
     changed = {change["field"]: change for change in transform["changes"]}
     assert changed["row.messages.1.content"] == {
         "field": "row.messages.1.content",
@@ -140,6 +141,29 @@ def test_tries_that_failed_and_answers_that_could_not_be_used(run: Path) -> None
         "the answer could not be used"
     }
     assert empty["row"] is None
+
+
+def test_how_far_a_record_can_be_had_again(run: Path, tmp_path: Path) -> None:
+    server = "nobody knows what a server of fake runs on"
+    assert of_task(run, 0)["replay"] == {"class": "transcript", "why": [server]}
+    assert of_task(run, 2)["replay"] == {"class": "none", "why": ["it has no contents"]}
+    assert history(place_of(run / "dataset"), of_task(run, 0)["id"])["replay"]["class"] is None
+    for name, details, expected in (
+        ("alone", {"slots": 1}, ("bit", "")),
+        ("among", {"slots": 8}, ("transcript", "slots: 8")),
+        ("unknown", {}, ("transcript", "was not recorded")),
+    ):
+        identity = ModelIdentity("llamacpp", "m", weights="sha256:0", details=details)
+        root = tmp_path / name
+        place = run_it(loaded(root, rows=1), FakeEngine(identity=identity), directory=root / "run").dir
+        told = of_task(place, 0)["replay"]
+        assert (told["class"], expected[1] in " ".join(told["why"])) == (expected[0], True)
+        shown = CliRunner().invoke(app, ["audit", "show", str(place), of_task(place, 0)["id"]]).stdout
+        assert f"replay: {expected[0]}" in shown
+    said = recipe(model=None, steps=None, seeds={"row": {"path": "data/docs.jsonl"}}, record={"from": "row"})
+    rows = [{"prompt": "What?", "completion": "That."}]
+    plain = run_it(loaded(tmp_path / "plain", said, rows=rows), directory=tmp_path / "plain" / "run").dir
+    assert of_task(plain, 0)["replay"] == {"class": "transcript", "why": ["no model was asked"]}
 
 
 CARD = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}

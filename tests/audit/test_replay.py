@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from synthgen import load, run
-from synthgen.audit.bits import first_difference
+from synthgen.audit.bits import SAME, first_difference, points
 from synthgen.audit.findings import CannotJudge
+from synthgen.audit.recorded import Answer
 from synthgen.audit.replay import Asking, Replays, replay
 from synthgen.cli import app
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestRetryable, Token
@@ -288,6 +289,19 @@ def test_the_command(finished: Path) -> None:
     assert json.loads(done.stdout)["transcripts"]["differs"] == 3
     assert "\x1b" not in runner.invoke(app, arguments).stdout
     assert runner.invoke(app, ["audit", "replay", str(finished.parent), "x", "--no-engine"]).exit_code == 2
+
+
+def test_what_is_noted_since_is_compared_where_it_was_noted() -> None:
+    details = dict.fromkeys(SAME["vllm"], 1)
+    said = {"engine": "vllm", "model": {"weights": "w"}, "template": {"sha256": None}}
+    now = ModelIdentity("vllm", "m", weights="w", details={**details, "driver": "550", "cuda": "12"})
+
+    def found(before: dict[str, Any]) -> list[str]:
+        answer = Answer(Completion("a", "stop", 1, 1), None, {"default": {**details, **before}})
+        return points(said, answer, "default", now)
+
+    assert found({}) == found({"driver": "550"}) == []
+    assert found({"driver": "535", "cuda": "12"}) == ["driver: 535, now 550"]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,9 @@ def _show(record: dict[str, Any]) -> None:
     for other in record["duplicate_of"]:
         _head(f"like a record that stayed: {other['id']}, similarity {other['similarity']:g}")
         show_row(other["row"] or {}, OTHER)
+    if record["replay"]["class"] is not None:
+        why = "; ".join(record["replay"]["why"])
+        _head(plain(f"replay: {record['replay']['class']}{f' ({why})' if why else ''}", 400))
     _head(f"decision: {record['decision']['state']}")
     out(f"  {plain(str(record['decision']['reason']), OTHER)}")
     _show_ledger(record["ledger"])
