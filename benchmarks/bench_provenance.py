@@ -86,6 +86,7 @@ def keep_account(account: Account) -> None:
     import synthgen.curate
     import synthgen.export.dataset
     from synthgen.export.rows import JsonlWriter
+    from synthgen.journal import Answers
     from synthgen.provenance.merkle import Growing
 
     for module in (synthgen.curate, synthgen.export.dataset):
@@ -93,6 +94,7 @@ def keep_account(account: Account) -> None:
             if hasattr(module, name):
                 setattr(module, name, account.of(getattr(module, name)))
     Growing.append = account.of(Growing.append)  # type: ignore[method-assign]
+    Answers.digest = account.of(Answers.digest)  # type: ignore[method-assign]
     plain, timed = JsonlWriter.line, account.of(JsonlWriter.line)
 
     def line(self: JsonlWriter, row: bytes) -> None:
