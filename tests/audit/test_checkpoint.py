@@ -123,7 +123,10 @@ def test_the_sessions_are_published_with_their_checkpoints(audited: Path) -> Non
     assert verify(audited / "run").checkpoints == 4
 
 
-def test_equal_runs_give_equal_bytes_whatever_their_sessions(audited: Path, tmp_path: Path) -> None:
+def test_equal_runs_give_equal_bytes_whatever_their_sessions(
+    audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNTHGEN_SIGNING_KEY", str(audited / "key.pem"))
     other = run_it(given(tmp_path), directory=tmp_path / "run").dir
     ours = {name: data for name, data in outputs(audited / "run").items() if "manifest" not in name}
     assert ours == {name: data for name, data in outputs(other).items() if "manifest" not in name}
