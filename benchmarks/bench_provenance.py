@@ -86,6 +86,7 @@ def keep_account(account: Account) -> None:
     import synthgen.curate
     import synthgen.export.dataset
     from synthgen.export.rows import JsonlWriter
+    from synthgen.journal import Answers
     from synthgen.provenance.merkle import Growing
 
     for module in (synthgen.curate, synthgen.export.dataset):
@@ -93,6 +94,7 @@ def keep_account(account: Account) -> None:
             if hasattr(module, name):
                 setattr(module, name, account.of(getattr(module, name)))
     Growing.append = account.of(Growing.append)  # type: ignore[method-assign]
+    Answers.digest = account.of(Answers.digest)  # type: ignore[method-assign]
     plain, timed = JsonlWriter.line, account.of(JsonlWriter.line)
 
     def line(self: JsonlWriter, row: bytes) -> None:
@@ -172,7 +174,12 @@ def verifying(folder: Path, run: Path, rows: int) -> None:
     about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, {})
     filters = {link.name: {"dropped": 0} for link in loaded.chain}
     summary = {"planned": rows, "kept": rows, "dropped": 0, "failed": 0, "filters": filters}
-    journal: Any = SimpleNamespace(path=place, records=lambda _: copies(run, rows))
+    journal: Any = SimpleNamespace(
+        path=place,
+        records=lambda _: copies(run, rows),
+        sessions=lambda _: [],
+        answers=lambda: SimpleNamespace(digest=lambda _: None),
+    )
     lock = (run / "recipe.lock.yaml").read_bytes()
     write_version(place, about, journal, 1, lock, summary)
     size = sum(path.stat().st_size for path in (place / "dataset").rglob("*") if path.is_file()) / 2**30

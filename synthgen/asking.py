@@ -53,7 +53,8 @@ def numbered(bodies: Sequence[bytes], numbers: dict[bytes, int]) -> list[int]:
 class Paper:
     """What one branch, or one filter on one record, has asked: keys in order, and what it came to.
 
-    Older tasks are answered first. `totals` count what is spent here too, as soon as it is.
+    Older tasks are answered first. `totals` count what is spent here too, as soon as it is. `content` is the
+    digest of the contents that a filter asks about.
     """
 
     task: int
@@ -62,6 +63,7 @@ class Paper:
     requests: list[bytes] = field(default_factory=list)
     numbers: dict[bytes, int] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
+    content: bytes | None = None
 
     def numbered(self, bodies: Sequence[bytes]) -> list[int]:
         """Of each of these requests, how many equal ones come before it."""
@@ -172,6 +174,8 @@ class Asker:
                 body = manner.frame.body(asked, repeat=paper.repeat, number=number, attempt=attempt)
             key = request_key(body)
             paper.requests.append(key)
+            if paper.content is not None:
+                self._journal.asked_about(paper.content, key)
             completion = await self._complete(manner, paper.task, key, body, asked)
             for spent in (paper.spent, *paper.totals):
                 spent.add(completion, manner.model.prices)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import platform
-import re
 import sys
 import threading
 import time
@@ -16,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from synthgen import __version__
 from synthgen.asking import Asker
 from synthgen.balance import Schedule
 from synthgen.chain import describe
 from synthgen.counting import Counts
 from synthgen.curate import Curation, Judged
+from synthgen.digests import sha256
 from synthgen.engines.base import Engine
+from synthgen.environment import environment
 from synthgen.errors import RunError, SynthgenError, UsageError
 from synthgen.export.card import Published
 from synthgen.export.dataset import write_failures, write_version
@@ -184,7 +183,7 @@ class Driver:
                 outcome = finished.outcome
                 return finished
             self._tell_of_edits(journal)
-            journal.begin_session("run", environment())
+            journal.begin_session("run", {**environment(), **self._asked_for()})
             try:
                 result = await self._through(journal)
                 outcome = result.outcome
@@ -194,6 +193,18 @@ class Driver:
                     journal.end_session(outcome, self._details())
         finally:
             journal.close()
+
+    def _asked_for(self) -> dict[str, Any]:
+        """The recipe's file as it was read, and what was said beside it that no lock has."""
+        return {
+            "recipe_file_sha256": sha256(self._loaded.file.text.encode()),
+            "arguments": {
+                "retry_failed": self._retry_failed,
+                "max_failures": self._max_failures,
+                "reuse": [place.resolve().name for place in self._reuse],
+                "patience": self._patience.faults,
+            },
+        }
 
     def _tell_of_edits(self, journal: Journal) -> None:
         """Say how much an edited recipe would ask anew. Raises UsageError where that is not wanted."""
@@ -363,6 +374,7 @@ class Driver:
         loaded = self._loaded
         about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, self._locked, self._signer)
         locked = self._lock_yaml(cut)
+        journal.note_engines(self._details())
         for notice in write_version(self._directory, about, journal, version, locked, summary):
             self._note(notice)
         journal.finish_version(version, summary)
@@ -553,31 +565,6 @@ def _kept_alive(asker: Asker) -> dict[int, dict[str, Any]]:
         for kept in asker.engines
         if kept.restarts or kept.set_aside
     }
-
-
-def environment() -> dict[str, Any]:
-    """What a session ran on: kept in the journal, in no output."""
-    return {
-        "synthgen": __version__,
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "pid": os.getpid(),
-        "packages": _packages(),
-    }
-
-
-def _packages() -> dict[str, str]:
-    """The versions of what synthgen was installed with, its engines and extras among them."""
-    from importlib.metadata import PackageNotFoundError, requires, version
-
-    found = {}
-    with contextlib.suppress(PackageNotFoundError):
-        for needed in requires("synthgen-data") or ():
-            name = re.split(r"[^A-Za-z0-9._-]", needed, maxsplit=1)[0]
-            with contextlib.suppress(PackageNotFoundError):
-                found[name] = version(name)
-    return dict(sorted(found.items()))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import re
 import sqlite3
@@ -27,7 +28,7 @@ from synthgen.errors import RunError, UsageError
 
 STATES = ("kept", "dropped", "failed")
 VERSIONS = "versions"  # the folder of a run that later versions are in
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 COMMIT_EVERY = 0.25
 BACKLOG = 8000
 _NETWORK = {
@@ -84,13 +85,17 @@ CREATE INDEX records_id ON records (id);
 CREATE TABLE checkpoints (
     version INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, session INTEGER NOT NULL,
     at TEXT NOT NULL);
+-- what filters asked a model about which contents, whatever came of it
+CREATE TABLE asked (
+    content BLOB NOT NULL, key BLOB NOT NULL, PRIMARY KEY (content, key)) WITHOUT ROWID;
 CREATE VIEW measurements AS
     SELECT lower(hex(contents.sha256)) AS content, filters.name AS filter,
            json_extract(item.value, '$[0]') AS value, json_extract(item.value, '$[1]') AS detail
     FROM contents, json_each(contents.measured) AS item JOIN filters ON filters.filter = item.key;
 """
 
-# What brings a journal of each earlier schema to the next.
+# What brings a journal of each earlier schema to the next. Readers, who change nothing, make of it views in
+# which added columns are null (`_as_now`): so columns and tables are added here, and nothing else.
 _MIGRATIONS = {
     1: """
 ALTER TABLE completions ADD COLUMN source TEXT;
@@ -107,6 +112,10 @@ CREATE TABLE checkpoints (
     at TEXT NOT NULL);
 """,
     3: "ALTER TABLE records ADD COLUMN erased BLOB;",
+    4: """
+CREATE TABLE asked (
+    content BLOB NOT NULL, key BLOB NOT NULL, PRIMARY KEY (content, key)) WITHOUT ROWID;
+""",
 }
 
 
@@ -127,6 +136,10 @@ class RecordEntry:
     original: bytes | None = None
     leaf: bytes | None = None
     erased: bytes | None = None
+
+
+class OtherVersion(UsageError):
+    """A journal that this version of synthgen does not know."""
 
 
 class Journal:
@@ -168,6 +181,12 @@ class Journal:
                 (_now(), outcome, orjson.dumps(engines or {}).decode(), self.session),
             )
 
+    def note_engines(self, engines: Mapping[str, Any]) -> None:
+        """Note what this session's engines run on, before its end."""
+        with self._writing():
+            values = (orjson.dumps(engines).decode(), self.session)
+            self._write.execute("UPDATE sessions SET engines = ? WHERE session = ?", values)
+
     def request_issued(self, key: bytes, body: bytes) -> None:
         """A request goes out."""
         self._waiting.append((_REQUEST, (key, body, self.session, time.time())))
@@ -194,6 +213,10 @@ class Journal:
         )
         self._waiting.append((_COMPLETION, values))
         return completion
+
+    def asked_about(self, content: bytes, key: bytes) -> None:
+        """A filter asks this about the contents of that digest."""
+        self._waiting.append((_ASKED, (content, key)))
 
     def request_failed(self, key: bytes, error: str, *, final: bool) -> None:
         """A try at it failed; `final` says that it will not be asked again."""
@@ -419,10 +442,14 @@ class Journal:
                 (version, size, root, self.session, _now(), version, size),
             )
 
-    def checkpoints(self, version: int) -> list[tuple[int, bytes]]:
-        """Size and root of each checkpoint of a version."""
-        query = "SELECT size, root FROM checkpoints WHERE version = ? ORDER BY size"
-        return [(size, root) for size, root in self._read.execute(query, (version,))]
+    def sessions(self, version: int) -> list[dict[str, Any]]:
+        """Every session so far, each with the checkpoints that it made of a version."""
+        with closing(_connect(self.path)) as reader:
+            return stored_sessions(reader, version)
+
+    def answers(self) -> Answers:
+        """What was asked for each record, and every attempt at it, up to this session."""
+        return Answers(self._read, self.session)
 
     def usage(self) -> dict[str, int]:
         """Tokens and requests of this session's answers."""
@@ -524,6 +551,7 @@ _COMPLETION = (
     "(key, text, finish_reason, input_tokens, output_tokens, session, arrived, source) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_ASKED = "INSERT OR IGNORE INTO asked (content, key) VALUES (?, ?)"
 _FAILURE = "INSERT INTO failures (key, error, final, session, at) VALUES (?, ?, ?, ?, ?)"
 _UNUSABLE = (
     "INSERT INTO failures (key, error, final, session, at) SELECT ?, ?, 2, ?, ? "
@@ -559,10 +587,16 @@ def erase_records(
         (contents if mine else used_contents).update(each for each in (content, original) if each is not None)
         if mine and error is not None:
             errors.add(error)
+    for content, key in connection.execute("SELECT content, key FROM asked"):
+        if content in contents and content not in used_contents:
+            keys.add(key)
+        else:
+            used_keys.add(key)
     contents, keys = contents - used_contents, keys - used_keys
     counts = {"contents": 0, "answers": 0}
     for content in contents:
         counts["contents"] += connection.execute("DELETE FROM contents WHERE sha256 = ?", (content,)).rowcount
+        connection.execute("DELETE FROM asked WHERE content = ?", (content,))
     for key in keys:
         counts["answers"] += connection.execute("DELETE FROM completions WHERE key = ?", (key,)).rowcount
         for table in ("requests", "set_aside", "failures"):
@@ -663,14 +697,20 @@ def _check(connection: sqlite3.Connection, directory: Path, recipe: str) -> dict
 
 def _check_schema(meta: Mapping[str, str], directory: Path) -> None:
     """Refuse a journal of a schema that this version of synthgen does not know."""
-    schema = meta["schema"]
-    if not (schema.isdecimal() and (int(schema) in _MIGRATIONS or int(schema) == SCHEMA_VERSION)):
-        known = ", ".join(map(str, [*_MIGRATIONS, SCHEMA_VERSION]))
-        raise UsageError(
+    schema, known = str(meta["schema"]), [*map(str, _MIGRATIONS), str(SCHEMA_VERSION)]
+    if schema not in known:
+        raise OtherVersion(
             f"{directory} was written by another version of synthgen "
-            f"(journal schema {schema}, this one reads {known})",
+            f"(journal schema {schema[:20]}, this one reads {', '.join(known)})",
             hint="run it with that version, or give another directory with `-o`",
         )
+
+
+# A view that stands in a table's place may never end, and none of these is anything that synthgen makes.
+_ODD = (
+    "SELECT 1 FROM sqlite_master WHERE type = 'trigger' OR type = 'view' AND name <> 'measurements' "
+    "OR type = 'table' AND sql LIKE 'CREATE VIRTUAL%'"
+)
 
 
 def open_for_reading(directory: Path) -> sqlite3.Connection:
@@ -687,7 +727,9 @@ def open_for_reading(directory: Path) -> sqlite3.Connection:
     mode = "mode=ro&immutable=1" if alone else "mode=ro"
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False)
-        meta = _meta(connection)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        odd = connection.execute(_ODD).fetchone()
+        meta = _meta(connection) if odd is None else {}
     except sqlite3.DatabaseError as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     if not meta.keys() >= {"schema", "recipe"}:
@@ -695,10 +737,30 @@ def open_for_reading(directory: Path) -> sqlite3.Connection:
         raise UsageError(f"{path} is not a journal of synthgen")
     try:
         _check_schema(meta, directory)
+        _as_now(connection, int(meta["schema"]))
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise UsageError(f"{path} cannot be read: {error}") from None
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _as_now(connection: sqlite3.Connection, schema: int) -> None:
+    """Let a journal of an earlier schema be read like one of today: by temporary views; it stays as it is."""
+    script = "".join(_MIGRATIONS[each] for each in range(schema, SCHEMA_VERSION))
+    added: dict[str, list[str]] = {}
+    for table, column in re.findall(r"ALTER TABLE (\w+) ADD COLUMN (\w+)", script):
+        added.setdefault(table, []).append(f"NULL AS {column}")
+    for table, columns in added.items():
+        rowid = [] if table == "records" else ["rowid AS rowid"]  # the one that has none of those altered
+        chosen = ", ".join(["*", *columns, *rowid])
+        view = f"CREATE TEMP VIEW {table} AS SELECT {chosen} FROM main.{table}"  # noqa: S608 - our own names
+        connection.execute(view)
+    for made in re.findall(r"CREATE TABLE (.*?);", script, re.DOTALL):
+        connection.execute(f"CREATE TEMP TABLE {made}")
+    connection.commit()
 
 
 def stored_records(
@@ -728,6 +790,70 @@ def stored_record(
     before = reader.execute("SELECT body FROM contents WHERE sha256 = ?", (entry.original,)).fetchone()
     return entry, row[13], before[0] if before else None
 
+
+def stored_sessions(reader: sqlite3.Connection, version: int) -> list[dict[str, Any]]:
+    """Every session in order: what it ran on, how it ended, and its checkpoints of a version."""
+    made: dict[int, list[dict[str, Any]]] = {}
+    query = "SELECT session, size, root, at FROM checkpoints WHERE version = ? ORDER BY rowid"
+    for session, size, root, at in reader.execute(query, (version,)):
+        made.setdefault(session, []).append({"size": size, "root": root.hex(), "at": at})
+    query = (
+        "SELECT session, command, started, ended, outcome, environment, engines FROM sessions "
+        "ORDER BY session"
+    )
+    return [
+        {
+            "session": session,
+            "command": command,
+            "started": started,
+            "ended": ended,
+            "outcome": outcome,
+            "environment": orjson.loads(ran_on),
+            "engines": orjson.loads(engines) if engines else {},
+            "checkpoints": made.get(session, []),
+        }
+        for session, command, started, ended, outcome, ran_on, engines in reader.execute(query)
+    ]
+
+
+class Answers:
+    """What stands in a journal behind a record's contents: its requests, with every answer and every error.
+
+    That of sessions up to one, which stays the same for ever, whatever is asked again later.
+    """
+
+    def __init__(self, reader: sqlite3.Connection, until: int) -> None:
+        self._reader = reader
+        self._until = until
+        self._aside = {key for (key,) in reader.execute("SELECT key FROM set_aside")}
+
+    def digest(self, entry: RecordEntry) -> str | None:
+        """SHA-256 of all that, with the record's error and what it was before anything was redacted.
+
+        None where there is nothing of the kind.
+        """
+        keys = [*entry.requests, *_asked_by_filters(entry.verdicts)]
+        if entry.erased is not None or not (keys or entry.original or entry.error):
+            return None
+        before = entry.original.hex() if entry.original else None
+        said = [before, entry.error, [[key.hex(), *self._attempts(key)] for key in keys]]
+        return hashlib.sha256(orjson.dumps(said)).hexdigest()
+
+    def _attempts(self, key: bytes) -> tuple[list[Any], list[Any]]:
+        values = (key, self._until)
+        answers = self._reader.execute(_ANSWERS.format("completions"), values).fetchall()
+        if key in self._aside:
+            answers += self._reader.execute(_ANSWERS.format("set_aside"), values).fetchall()
+        errors = self._reader.execute(
+            "SELECT session, at, error FROM failures WHERE key = ? AND session <= ?", values
+        ).fetchall()
+        return sorted(answers, key=repr), sorted(errors)
+
+
+_ANSWERS = (
+    "SELECT session, arrived, text, finish_reason, input_tokens, output_tokens, source FROM {} "
+    "WHERE key = ? AND session <= ?"
+)
 
 _STORED = (
     "SELECT r.task, r.branch, r.id, r.content, r.state, r.dropped_by, r.verdicts, r.requests, "

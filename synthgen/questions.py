@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ class Questions:
         questions = filter.questions(record)
         if isinstance(questions, FilterFailed):
             return str(questions)
-        paper = Paper(task)
+        paper = Paper(task, content=hashlib.sha256(body).digest())
         answers = []
         for question in questions:
             try:

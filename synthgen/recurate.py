@@ -25,8 +25,9 @@ from synthgen.chain import describe
 from synthgen.counting import Counts
 from synthgen.curate import Curation
 from synthgen.digests import sha256
-from synthgen.driver import RunResult, environment
+from synthgen.driver import RunResult
 from synthgen.engines.base import Engine, request_timeout
+from synthgen.environment import environment
 from synthgen.errors import UsageError
 from synthgen.export.card import Published
 from synthgen.export.dataset import write_version
@@ -131,7 +132,7 @@ class Recuration:
                 outcome = done.result.outcome
                 return done
             finally:
-                journal.end_session(outcome)
+                journal.end_session(outcome, self._details())
         finally:
             journal.close()
 
@@ -142,6 +143,7 @@ class Recuration:
         if done.result.outcome == "interrupted":
             return done
         journal.checkpoint(version, done.tree.size, done.tree.root())
+        journal.note_engines(self._details())
         loaded = self._loaded
         about = Published(loaded.recipe, loaded.chain, loaded.columns, self._locked, self._signer)
         summary = done.result.as_json()
@@ -152,6 +154,12 @@ class Recuration:
             self._note(notice)
         journal.finish_version(version, summary)
         return done
+
+    def _details(self) -> dict[str, Any]:
+        """What the engines ran on that were asked; as `run` records it."""
+        return {
+            name or "default": dict(engine.identity.details) for name, engine in (self._engines or {}).items()
+        }
 
     async def _judge(
         self,

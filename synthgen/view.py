@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import orjson
 from synthgen.digests import sampling_seed
 from synthgen.errors import UsageError
 from synthgen.journal import (
-    SCHEMA_VERSION,
     RecordEntry,
     open_for_reading,
     running,
@@ -39,7 +39,7 @@ class RunView:
         self._asked_for = version
         self._journal = open_for_reading(directory)
         self._meta = dict(self._rows("SELECT key, value FROM meta"))
-        if self._meta["schema"] != str(SCHEMA_VERSION):
+        if self._meta["schema"] == "1":  # it did not note which filters judged
             self._journal.close()
             raise UsageError(
                 f"{directory} was written by an earlier version of synthgen",
@@ -179,20 +179,43 @@ class RunView:
         """What was asked under a key, with its answer, those set aside before it, and the tries that failed.
 
         A step or a filter that could not use an answer asked again, with the next `attempt` in its request.
+        `attempts` has every try and every answer in the order in which they came, with session and time.
         """
         request = self._one("SELECT body FROM requests WHERE key = ?", (key,))
-        of_key = f"SELECT {', '.join(ANSWER)} FROM {{}} WHERE key = ?"  # noqa: S608 - names of our own
+        of_key = f"SELECT {', '.join(ANSWER)}, session, arrived FROM {{}} WHERE key = ?"  # noqa: S608
         answer = self._one(of_key.format("completions"), (key,))
         aside = self._rows(of_key.format("set_aside"), (key,))
-        tries = self._rows("SELECT error, final FROM failures WHERE key = ? ORDER BY rowid", (key,))
+        query = "SELECT error, final, session, at FROM failures WHERE key = ? ORDER BY rowid"
+        tries = self._rows(query, (key,))
+        attempts = [(at, session, OUTCOMES[final], error) for error, final, session, at in tries]
+        attempts += [(*each[-1:-3:-1], "answered, and set aside", None) for each in aside]
+        attempts += [(*answer[-1:-3:-1], "answered", None)] if answer else []
         return {
             "key": key.hex(),
             "seed": sampling_seed(key),
             "request": orjson.loads(request[0]) if request else None,
-            "answer": dict(zip(ANSWER, answer, strict=True)) if answer else None,
-            "failures": [{"error": error, "outcome": OUTCOMES[final]} for error, final in tries],
-            "set_aside": [dict(zip(ANSWER, each, strict=True)) for each in aside],
+            "answer": dict(zip(ANSWER, answer, strict=False)) if answer else None,
+            "failures": [{"error": error, "outcome": OUTCOMES[final]} for error, final, _, _ in tries],
+            "set_aside": [dict(zip(ANSWER, each, strict=False)) for each in aside],
+            "attempts": [
+                {"outcome": outcome, "error": error, "session": session, "at": _time(at)}
+                for at, session, outcome, error in sorted(attempts, key=lambda each: each[0])
+            ],
         }
+
+    def engines_of(self, key: bytes) -> Mapping[str, Any]:
+        """What the engines of the session ran on that got the answer to a request; empty where none did."""
+        row = self._one(
+            "SELECT s.engines FROM completions AS c JOIN sessions AS s ON s.session = c.session "
+            "WHERE c.key = ?",
+            (key,),
+        )
+        said = orjson.loads(row[0]) if row and row[0] else {}
+        return said if isinstance(said, dict) else {}
+
+    def asked_about(self, content: bytes) -> list[bytes]:
+        """Keys of what filters asked a model about these contents, whatever came of it."""
+        return [key for (key,) in self._rows("SELECT key FROM asked WHERE content = ?", (content,))]
 
     def stored(self, record: Mapping[str, Any]) -> tuple[RecordEntry, bytes | None, bytes | None]:
         """A record as the journal has it, with the JSON of its contents, after and before redaction."""
@@ -213,6 +236,13 @@ class RunView:
                 return tree_of(stored_records(self._journal, self.version))
             tree.append(leaf)
         return tree
+
+
+def _time(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError, TypeError):  # somebody edited it
+        return str(seconds)
 
 
 _RECORD = (

@@ -54,13 +54,15 @@ class YamlFile:
 def read_yaml(path: Path) -> YamlFile:
     """Parse a YAML 1.2 file. Raises RecipeError with file, line and column on anything wrong with it."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise RecipeError([Problem("there is no such file", path, hint=_nearby(path))]) from None
     except OSError as error:
         raise RecipeError([Problem(f"cannot be read: {error.strerror}", path)]) from None
     if len(raw) > MAX_BYTES:
-        raise RecipeError([Problem(f"is {len(raw):,} bytes, and {MAX_BYTES:,} is the most", path)])
+        size = path.stat().st_size
+        raise RecipeError([Problem(f"is {size:,} bytes, and {MAX_BYTES:,} is the most", path)])
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

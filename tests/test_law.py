@@ -20,6 +20,9 @@ from typing import Any
 
 import pytest
 
+from synthgen.audit.checkpoint import checkpoint
+from synthgen.audit.place import place_of
+from synthgen.audit.verify import verify
 from synthgen.digests import sampling_seed
 from synthgen.view import RunView
 from tests.processes import ended, query, started, wait_for
@@ -229,13 +232,14 @@ CASES = {
 ASKING = [name for name, case in CASES.items() if case.recipe["steps"]]
 
 
+OF_THIS_RUN = ("failed.jsonl", "manifest.json", "sessions.jsonl", "answers.jsonl")
+
+
 def outputs(directory: Path) -> dict[str, bytes]:
-    """Every output of a run that holds nothing of its faults: failed.jsonl lists them, try by try."""
+    """Every output of a run that holds nothing of its faults and its sessions, as failed.jsonl does."""
     whole = tree(directory)
     return {
-        name: data
-        for name, data in whole.items()
-        if not name.startswith("run.") and name not in ("failed.jsonl", "manifest.json")
+        name: data for name, data in whole.items() if not name.startswith("run.") and name not in OF_THIS_RUN
     }
 
 
@@ -349,6 +353,7 @@ class Life:
         )  # the seeds of requests whose answers were in the journal at the last kill
         self.judged: set[str] = set()
         self.version: list[Any] = []
+        self.checkpoints: list[Path] = []  # what an auditor kept after each kill
 
     def process(self) -> Any:
         return started(
@@ -410,6 +415,9 @@ class Life:
             assert said["state"] == "stopped" or (self.directory / "dataset").exists()
             assert said["planned"] == said["kept"] + said["dropped"] + said["failed"] + said["pending"]
             assert said["kept"] + said["dropped"] + said["failed"] == len(judged)
+            file = Path(f"{self.directory}.{len(self.checkpoints)}.json")
+            file.write_bytes(checkpoint(place_of(self.directory), None))
+            self.checkpoints.append(file)
         dataset = self.directory / "dataset"
         if dataset.exists():
             files = {f"dataset/{name}": data for name, data in tree(dataset).items()}
@@ -434,6 +442,9 @@ class Life:
         assert counted(json.loads(out)) == counted(self.place.summary)
         assert outputs(self.directory) == self.place.bytes
         assert query(self.directory, "PRAGMA integrity_check") == [("ok",)]
+        for file in [None, *self.checkpoints]:
+            verdict = verify(self.directory, None, file)
+            assert verdict.intact, verdict.findings.shown
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ comparable.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -16,7 +16,15 @@ import orjson
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.recorded import Answer, RecordedRun
 from synthgen.digests import sampling_seed
-from synthgen.engines.base import Completion, Engine, ModelIdentity, Request, RequestFailed, RequestRetryable
+from synthgen.engines.base import (
+    Completion,
+    Engine,
+    ModelIdentity,
+    Request,
+    RequestFailed,
+    RequestRetryable,
+    Tokenizer,
+)
 from synthgen.journal import storable
 from synthgen.recipe import ModelRef
 
@@ -25,6 +33,8 @@ SAME = {
     "llamacpp": ("xllamacpp", "n_ctx", "threads", "processor", "n_batch", "n_gpu_layers"),
     "vllm": ("vllm", "torch", "device", "dtype", "context", "processor", "cores"),
 }
+# What is compared where it was recorded: an earlier synthgen did not.
+ALSO = {"llamacpp": (), "vllm": ("cuda", "driver", "parallel")}
 SHOWN = 40
 
 
@@ -32,7 +42,9 @@ SHOWN = 40
 class Bits:
     """One request asked again: `bit`, `differs` or `not comparable`, with the points that say why.
 
-    `at` is the first character that differs, from 0; None where none does, or nothing was answered.
+    `at` is the first character that differs, from 0; None where none does, or nothing was answered. `token`
+    is the first token that does, from 0, with what it is in each, where the engine says what tokens a text
+    has; None stands for the end of the text.
     """
 
     key: str
@@ -41,6 +53,9 @@ class Bits:
     at: int | None = None
     before: str = ""
     now: str = ""
+    token: int | None = None
+    token_before: str | None = None
+    token_now: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -51,6 +66,9 @@ class Bits:
             "at": self.at,
             "before": self.before,
             "now": self.now,
+            "token": self.token,
+            "token_before": self.token_before,
+            "token_now": self.token_now,
         }
 
 
@@ -86,6 +104,9 @@ def points(said: Mapping[str, Any], answer: Answer, name: str, now: ModelIdentit
             found.append(f"{key}: was not recorded")
         elif before[key] != now.details.get(key):
             found.append(f"{key}: {before[key]}, now {now.details.get(key)}")
+    for key in ALSO[said["engine"]]:
+        if key in before and before[key] != now.details.get(key):
+            found.append(f"{key}: {before[key]}, now {now.details.get(key)}")
     return found
 
 
@@ -107,13 +128,22 @@ def compared(
     text = storable(given.text)
     before = answer.completion
     at = first_difference(before.text, text)
-    same = at is None and before.finish_reason == given.finish_reason
+    # Texts do not tell tokens apart that read the same; how many there were does.
+    otherwise = [
+        f"the same text, {what}: {one}, now {other}"
+        for what, one, other in (
+            ("finish reason", before.finish_reason, given.finish_reason),
+            ("tokens", before.output_tokens, given.output_tokens),
+        )
+        if at is None and one != other
+    ]
+    same = at is None and not otherwise
     found = points(said, answer, name, now)
     if not same and not found and (why := company(said["engine"], answer.engines[name])):
         found = [why]
     outcome = "not comparable" if found else "bit" if same else "differs"
     if at is None:
-        return Bits(key.hex(), outcome, found)
+        return Bits(key.hex(), outcome, [*found, *otherwise])
     start = max(0, at - SHOWN)
     return Bits(key.hex(), outcome, found, at, before.text[start : at + SHOWN], text[start : at + SHOWN])
 
@@ -154,8 +184,25 @@ async def asked_again(run: RecordedRun, keys: Sequence[bytes], engines: Engines)
         except (RequestFailed, RequestRetryable) as error:
             found.append(Bits(key.hex(), "not comparable", [f"the engine does not answer: {error}"]))
             continue
-        found.append(compared(key, said, answer, name, engine.identity, given))
+        bits = compared(key, said, answer, name, engine.identity, given)
+        if bits.at is not None and isinstance(engine, Tokenizer):
+            bits = await _by_token(bits, engine, answer.completion.text, storable(given.text))
+        found.append(bits)
     return found
+
+
+async def _by_token(bits: Bits, engine: Tokenizer, before: str, now: str) -> Bits:
+    """The same, with the first token that differs, as the engine reads the texts."""
+    try:
+        one, other = await engine.tokens(before), await engine.tokens(now)
+    except RequestRetryable:
+        return bits  # the character that differs is known all the same
+    at = next(
+        (place for place, (left, right) in enumerate(zip(one, other, strict=False)) if left != right),
+        min(len(one), len(other)),
+    )
+    left, right = (side[at].text if at < len(side) else None for side in (one, other))
+    return replace(bits, token=at, token_before=left, token_now=right)
 
 
 def pinned(

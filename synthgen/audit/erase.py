@@ -18,7 +18,7 @@ import orjson
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.place import place_of, reading
 from synthgen.audit.republish import published
-from synthgen.driver import environment
+from synthgen.environment import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import checked_leaf, write_version
 from synthgen.export.durable import recover

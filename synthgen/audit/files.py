@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import orjson
 from pydantic import ValidationError
 
 from synthgen.audit.findings import CannotJudge, Findings
@@ -20,11 +21,13 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         name = str(folder / MANIFEST)
+        raw = small_file(folder / MANIFEST)
         try:
-            self.envelope = Envelope.model_validate_json(small_file(folder / MANIFEST))
+            self.envelope = Envelope.model_validate_json(raw)
         except ValidationError as error:
             raise _none(name, error) from None
         said = stated_in(self.envelope, name)
+        self._plain = _as_written(self.envelope) == raw
         self.subjects = {item.name: item for item in said.subject}
         self.ledger = said.predicate.ledger
         if len(self.subjects) != len(said.subject):
@@ -38,6 +41,8 @@ class Manifest:
 
     def check_files(self, findings: Findings, leave_out: Sequence[str] = ()) -> None:
         """Whether every file named is there as it was, and nothing else is."""
+        if not self._plain:
+            findings.add("is not as synthgen writes it: somebody edited it", MANIFEST)
         there = set(_files(self.folder, leave_out))
         for name, item in self.subjects.items():
             path = self.folder / name
@@ -52,6 +57,13 @@ class Manifest:
                     findings.add(f"cannot be read: {error.strerror}", name)
         for name in sorted(there - self.subjects.keys() - {MANIFEST}):
             findings.add("was added: the manifest does not name it", name)
+
+
+def _as_written(envelope: Envelope) -> bytes:
+    """The bytes that synthgen writes for what an envelope says: others that mean the same are edits too."""
+    payload = orjson.dumps(orjson.loads(base64.b64decode(envelope.payload)))
+    said = {**envelope.model_dump(by_alias=True), "payload": base64.b64encode(payload).decode()}
+    return orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _check_file(path: Path, item: Subject, findings: Findings) -> None:

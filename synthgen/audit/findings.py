@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MOST = 100
@@ -44,6 +44,12 @@ class Findings:
         self.count += 1
         if len(self.shown) < MOST:
             self.shown.append(Finding(message, file, record, field))
+
+    def take(self, others: Findings, prefix: str) -> None:
+        """Those of a folder, whose name stands before their files from here on."""
+        self.count += others.count
+        for each in others.shown[: MOST - len(self.shown)]:
+            self.shown.append(replace(each, file=f"{prefix}{each.file or ''}"))
 
     def __bool__(self) -> bool:
         return self.count > 0

@@ -9,7 +9,9 @@ from typing import Any
 
 import orjson
 
+from synthgen.audit.bits import SAME, company, model_of
 from synthgen.audit.files import Manifest
+from synthgen.audit.findings import CannotJudge
 from synthgen.audit.lines import lines, parsed, rows_of_parquet
 from synthgen.audit.place import Place, entries, reading, splits
 from synthgen.errors import UsageError
@@ -51,8 +53,15 @@ def _of_run(place: Place, id: str) -> dict[str, Any]:
         for measurement in record["measurements"].values():
             keys = (measurement.get("detail") or {}).get("requests", ())
             measurement["requests"] = [view.request(bytes.fromhex(key)) for key in keys]
+        told = {request["key"] for said in record["measurements"].values() for request in said["requests"]}
+        more = view.asked_about(entry.content) if entry.content else []
+        besides = [view.request(key) for key in more if key.hex() not in told]
+        # What was asked ahead may never have gone out.
+        record["asked_besides"] = [each for each in besides if each["request"] is not None]
         record["transforms"] = _transforms(record, body, before)
         record["duplicate_of"] = list(_stayed(view, record))
+        keys = [(request, view.engines_of(bytes.fromhex(request["key"]))) for request in record["requests"]]
+        record["replay"] = _replay(body, lock, keys)
         stated = statement(entry, body)
         line = ledger_entry(entry, stated)
         tree = view.tree()
@@ -98,6 +107,8 @@ def _of_dataset(place: Place, id: str) -> dict[str, Any]:
         "not_measured": [],
         "sources": [],
         "requests": [],
+        "asked_besides": [],
+        "replay": {"class": None, "why": ["the journal is not here"]},
         "transforms": [],
         "duplicate_of": [],
         "ledger": {
@@ -119,7 +130,15 @@ def _of_dataset(place: Place, id: str) -> dict[str, Any]:
         record["measurements"] = {name: dict(value) for name, value in said["measurements"].items()}
         record["sources"] = said["sources"]
         record["requests"] = [
-            {"key": key, "seed": None, "request": None, "answer": None, "failures": [], "set_aside": []}
+            {
+                "key": key,
+                "seed": None,
+                "request": None,
+                "answer": None,
+                "failures": [],
+                "set_aside": [],
+                "attempts": [],
+            }
             for key in said["requests"]
         ]
         record["ledger"]["statement"] = stated.decode()
@@ -184,13 +203,46 @@ def _steps(lock: Mapping[str, Any], fields: Mapping[str, Any] | None) -> Iterato
         return iter(())
 
 
+def _replay(
+    body: bytes | None, lock: Mapping[str, Any], asked: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """How far a record can be had again, and why no more: `bit`, `transcript` (from raw answers) or `none`.
+
+    Bit replays are for requests that an engine answered alone, under its pinned profile; see `audit replay`.
+    """
+    if body is None:
+        return {"class": "none", "why": ["it has no contents"]}
+    if not asked:
+        return {"class": "transcript", "why": ["no model was asked"]}
+    why: dict[str, None] = {}
+    for request, engines in asked:
+        said, answer = request["request"], request["answer"]
+        if said is None or answer is None:
+            return {"class": "none", "why": ["a request or its answer is not in the journal"]}
+        if answer["source"]:
+            why[f"an answer was taken from the run {answer['source']}"] = None
+        elif said["engine"] not in SAME:
+            why[f"nobody knows what a server of {said['engine']} runs on"] = None
+        else:
+            try:
+                details = engines.get(model_of(lock, said))
+            except (CannotJudge, LookupError, TypeError):  # there is no lock yet, or it is another's
+                details = None
+            if not isinstance(details, Mapping) or not details:
+                why["what the engine ran on was not recorded"] = None
+            elif (reason := company(said["engine"], details)) is not None:
+                why[reason] = None
+    return {"class": "transcript" if why else "bit", "why": list(why)}
+
+
 def _transforms(record: Mapping[str, Any], body: bytes | None, before: bytes | None) -> list[dict[str, Any]]:
     """What was taken out before the other filters measured: by whom, and each text before and after."""
     if body is None or before is None:
         return []
     by = [name for name, said in record["measurements"].items() if said["verdict"] == "redact"]
     changes = list(_changes("", orjson.loads(before), orjson.loads(body)))
-    return [{"kind": "redaction", "filters": by, "changes": changes}]
+    code = {name: record["measurements"][name]["code_sha256"] for name in by}
+    return [{"kind": "redaction", "filters": by, "code_sha256": code, "changes": changes}]
 
 
 def _changes(path: str, before: Any, after: Any) -> Iterator[dict[str, Any]]:

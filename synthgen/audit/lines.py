@@ -13,17 +13,20 @@ from synthgen.audit.findings import CannotJudge
 from synthgen.export.rows import holds_json
 
 LONGEST_LINE = 64_000_000
-MANIFEST_BYTES = 256_000_000
+MANIFEST_BYTES = 32_000_000  # 200,000 files
+LIST_BYTES = 256_000_000
 DEEPEST = 64
+ROWS_AT_A_TIME = 256
 BUFFER = 1_000_000
 
 
 class Broken(Exception):
     """A file that does not hold what it should; `number` is the line or row, from 1."""
 
-    def __init__(self, message: str, number: int) -> None:
+    def __init__(self, message: str, number: int, file: str | None = None) -> None:
         super().__init__(message)
         self.number = number
+        self.file = file
 
 
 def lines(path: Path) -> Iterator[bytes]:
@@ -63,13 +66,18 @@ def rows_of_parquet(paths: list[Path]) -> Iterator[bytes]:
         try:
             with pq.ParquetFile(path, buffer_size=BUFFER) as table:
                 encoded = [field.name for field in table.schema_arrow if holds_json(field)]
-                for batch in table.iter_batches(batch_size=1024):
+                for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME):
                     for row in batch.to_pylist():
                         number += 1
                         for name in encoded:
                             if row[name] is not None:
                                 row[name] = orjson.loads(row[name])
-                        yield orjson.dumps(row)
+                        line = orjson.dumps(row)
+                        if len(line) > LONGEST_LINE:
+                            raise Broken("is too long", number)
+                        yield line
+        except MemoryError:
+            raise Broken(f"{path.name} takes more memory than there is", number + 1) from None
         except (pa.ArrowException, OSError, TypeError, ValueError) as error:
             raise Broken(f"{path.name} is not Parquet that synthgen wrote: {error}", number + 1) from None
 
@@ -97,15 +105,15 @@ def rows_in(path: Path) -> int:
 
     try:
         return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise Broken(f"is not Parquet: {error}", 1) from None
 
 
-def small_file(path: Path) -> bytes:
+def small_file(path: Path, most: int = MANIFEST_BYTES) -> bytes:
     """All of a file that is to be read at once. Raises CannotJudge where it is not there, or too large."""
     try:
-        if path.stat().st_size > MANIFEST_BYTES:
-            raise CannotJudge(f"{path} is larger than {MANIFEST_BYTES:,} bytes")
+        if path.stat().st_size > most:
+            raise CannotJudge(f"{path} is larger than {most:,} bytes")
         return path.read_bytes()
     except OSError as error:
         raise CannotJudge(f"{path} cannot be read: {error.strerror}") from None

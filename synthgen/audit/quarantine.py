@@ -17,7 +17,7 @@ from synthgen.audit.findings import CannotJudge
 from synthgen.audit.republish import published
 from synthgen.audit.trace import Traced
 from synthgen.digests import sha256
-from synthgen.driver import environment
+from synthgen.environment import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import write_version
 from synthgen.journal import VERSIONS, Journal, RecordEntry, open_journal

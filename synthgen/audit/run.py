@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from pydantic import ValidationError
 
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.audit.place import journal_of
 from synthgen.errors import UsageError
-from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_records
+from synthgen.export.dataset import ANSWERS, SESSIONS
+from synthgen.journal import (
+    STATES,
+    Answers,
+    OtherVersion,
+    RecordEntry,
+    open_for_reading,
+    stored_records,
+    stored_sessions,
+)
 from synthgen.provenance.manifest import MANIFEST, REPORT
 from synthgen.provenance.merkle import Growing, leaf_hash
+from synthgen.provenance.schema import CheckpointLine, SessionLine
 from synthgen.provenance.statement import ledger_entry, row_bytes, statement
 
 if TYPE_CHECKING:
@@ -30,6 +44,15 @@ OF_THE_RUN = ("dataset", "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite
 ADDED = ("dropped_by", "measurements")
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That the ledger had this root when it had so many entries, and the file that says so."""
+
+    size: int
+    root: str
+    file: str
+
+
 def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
     """Add to the verdict what is wrong with a run's files beside its dataset, and with its journal."""
     findings = verdict.findings
@@ -37,23 +60,32 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
         findings.add("is missing", MANIFEST)
     else:
         _check_files(directory, verdict, key)
-    locks = [directory / "recipe.lock.yaml", directory / "dataset" / "provenance" / "recipe.lock.yaml"]
-    if all(lock.is_file() for lock in locks) and locks[0].read_bytes() != locks[1].read_bytes():
+    lock, inside = (directory / "recipe.lock.yaml", directory / "dataset" / "provenance" / "recipe.lock.yaml")
+    if lock.is_file() and inside.is_file() and not filecmp.cmp(lock, inside, shallow=False):
         findings.add("is not the one of the dataset", "recipe.lock.yaml")
+    if os.path.lexists(directory / "run.sqlite") and not (directory / "run.sqlite").is_file():
+        findings.add("is no regular file", "run.sqlite")
     try:
         place, version = journal_of(directory)
         if place is None:
             _check_dropped(directory, findings, verdict.erased)
             return
         with closing(open_for_reading(place)) as journal:
+            version = _version(journal, version)
             _check_journal(directory, journal, version, findings, verdict.erased)
+            _check_answers(directory, journal, version, findings)
+            _check_sessions(directory, journal, version, findings)
         verdict.journal = True
+    except OtherVersion as error:
+        if not findings:
+            raise CannotJudge(f"the journal: {error}") from None
+        findings.add(error.message, "run.sqlite")
     except UsageError as error:
         findings.add(error.message, "run.sqlite")
     except sqlite3.DatabaseError as error:
         findings.add(f"is damaged: {error}", "run.sqlite")
     except Broken as broken:
-        findings.add(f"line {broken.number} {broken}", LEDGER)
+        findings.add(f"line {broken.number} {broken}", broken.file or LEDGER)
     except (ValueError, TypeError, AttributeError) as error:  # columns that hold something else
         findings.add(f"is not a journal that synthgen wrote: {error}", "run.sqlite")
     except OSError as error:
@@ -72,33 +104,119 @@ def _check_files(directory: Path, verdict: Verdict, key: Path | None) -> None:
     verdict.files += len(manifest.subjects)
     counts = {state: verdict.states[state] for state in STATES}
     counts["erased"] = len(verdict.erased)
-    seen = {"size": verdict.size, "root": verdict.root, **counts}
+    seen = {"file": LEDGER.removeprefix("dataset/"), "size": verdict.size, "root": verdict.root, **counts}
     for name, value in seen.items():
         if getattr(manifest.ledger, name) != value:
             verdict.findings.add("is not that of the dataset's ledger", MANIFEST, None, f"ledger.{name}")
 
 
+def _version(journal: sqlite3.Connection, version: int | None) -> int:
+    """The version that is meant: where none is named, the one that `run` finished last."""
+    if version is not None:
+        return version
+    query = "SELECT max(version) FROM versions WHERE command = 'run' AND finished IS NOT NULL"
+    return int(journal.execute(query).fetchone()[0] or 0)
+
+
+def checkpoints(directory: Path) -> list[Claim]:
+    """What the sessions of a run said of its ledger, in `sessions.jsonl` and in the journal.
+
+    Whatever is wrong with either file is for `check_run` to find.
+    """
+    found = []
+    with suppress(Broken, OSError):
+        for said in _sessions(directory):
+            found += [Claim(each.size, each.root, SESSIONS) for each in said.checkpoints]
+    with suppress(UsageError, sqlite3.Error, OSError, ValueError, TypeError, AttributeError):
+        place, version = journal_of(directory)
+        if place is not None:
+            with closing(open_for_reading(place)) as journal:
+                query = "SELECT size, root, at FROM checkpoints WHERE version = ?"
+                for size, root, at in journal.execute(query, (_version(journal, version),)):
+                    said_then = CheckpointLine(size=size, root=root.hex(), at=at)
+                    found.append(Claim(said_then.size, said_then.root, "run.sqlite"))
+    return found
+
+
+def _sessions(directory: Path) -> Iterator[SessionLine]:
+    """Raises Broken."""
+    path = directory / SESSIONS
+    if not path.is_file():
+        return
+    for number, line in enumerate(lines(path), 1):
+        try:
+            yield SessionLine.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise Broken(f"is no session: {place}: {first['msg']}", number) from None
+
+
+def _check_sessions(directory: Path, journal: sqlite3.Connection, version: int, findings: Findings) -> None:
+    """The sessions that were published are those of the journal, which has the later ones too."""
+    there = {each["session"]: each for each in stored_sessions(journal, version)}
+    try:
+        published = list(_sessions(directory))
+    except Broken as broken:
+        findings.add(f"line {broken.number} {broken}", SESSIONS)
+        return
+    for said in published:
+        name = f"session {said.session}"
+        now = there.get(said.session)
+        if now is None:
+            findings.add("is not in the journal", "run.sqlite", name)
+            continue
+        for field, value in said.model_dump().items():
+            # The session that wrote the file had not ended.
+            writing = said is published[-1] and field in ("ended", "outcome") and value is None
+            if not writing and now[field] != value:
+                findings.add(f"is not what {SESSIONS} has", "run.sqlite", name, field)
+
+
+def _check_answers(directory: Path, journal: sqlite3.Connection, version: int, findings: Findings) -> None:
+    """What stands behind each record in the journal is what it was when the run's files were written."""
+    path = directory / ANSWERS
+    try:
+        until = max((said.session for said in _sessions(directory)), default=None)
+    except Broken:
+        return  # that is found with the sessions
+    if until is None or not path.is_file():
+        return  # an earlier synthgen wrote no such files; what is missing is found by the manifest
+    answers, published = Answers(journal, until), _entries(path)
+    try:
+        for entry, body in stored_records(journal, version, original=True):
+            before = entry.original
+            if before is not None and (body is None or hashlib.sha256(body).digest() != before):
+                findings.add("was altered, as it was before redaction", "run.sqlite", entry.id, "contents")
+            digest = answers.digest(entry)
+            if digest is None:
+                continue
+            said = next(published, None)
+            if said is None or said.get("id") != entry.id:
+                findings.add(f"stands where {entry.id} should", ANSWERS, str((said or {}).get("id"))[:80])
+                return
+            if said.get("sha256") != digest:
+                message = f"its requests' answers or errors, or its own, are not those of {ANSWERS}"
+                findings.add(message, "run.sqlite", entry.id, "answers")
+        for more in published:
+            findings.add("was added: there is no such record", ANSWERS, str(more.get("id"))[:80])
+    except Broken as broken:
+        findings.add(f"line {broken.number} {broken}", ANSWERS)
+
+
 def _check_journal(
     directory: Path,
     journal: sqlite3.Connection,
-    version: int | None,
+    version: int,
     findings: Findings,
     erased: frozenset[str],
 ) -> None:
-    if version is None:
-        row = journal.execute(
-            "SELECT max(version) FROM versions WHERE command = 'run' AND finished IS NOT NULL"
-        ).fetchone()
-        version = row[0]
-    checkpoints = dict(
-        journal.execute("SELECT size, root FROM checkpoints WHERE version = ?", (version,)).fetchall()
-    )
     chain = journal.execute("SELECT chain FROM versions WHERE version = ?", (version,)).fetchone()
     bounds = {link["name"]: link for link in orjson.loads(chain[0])} if chain and chain[0] else {}
     ledger = lines(directory / LEDGER)
     dropped = _dropped(directory)
     tree = Growing()
-    for entry, body in stored_records(journal, version or 0):
+    for entry, body in stored_records(journal, version):
         line = ledger_entry(entry, statement(entry, body))
         tree.append(leaf_hash(line))
         said = next(ledger, None)
@@ -113,10 +231,6 @@ def _check_journal(
             findings.add("in the journal is not what the ledger has", "run.sqlite", entry.id)
         if entry.state == "dropped" and entry.erased is None:
             _compare_dropped(next(dropped, None), entry, body, bounds, findings)
-        if checkpoints.get(tree.size, tree.root()) != tree.root():
-            findings.add(
-                f"the ledger's first {tree.size:,} entries are not those of a checkpoint", "run.sqlite"
-            )
     for number, line in enumerate(ledger, tree.size + 1):
         name = str(parsed(line, number).get("id"))[:80]
         findings.add("is in the ledger, and not in the journal", LEDGER, name)
@@ -176,11 +290,15 @@ def _check_dropped(directory: Path, findings: Findings, erased: frozenset[str]) 
         findings.add("was added: the ledger has no such record", DROPPED, str(more.get("id"))[:80])
 
 
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines(path), 1):
-        yield parsed(line, number)
+def _entries(path: Path, name: str | None = None) -> Iterator[dict[str, Any]]:
+    try:
+        for number, line in enumerate(lines(path), 1):
+            yield parsed(line, number)
+    except Broken as broken:
+        broken.file = name
+        raise
 
 
 def _dropped(directory: Path) -> Iterator[dict[str, Any]]:
     path = directory / DROPPED
-    return _entries(path) if path.is_file() else iter(())
+    return _entries(path, DROPPED) if path.is_file() else iter(())

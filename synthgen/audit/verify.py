@@ -7,17 +7,21 @@ manifest without a signature can be made by anybody who can write to the folder,
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from synthgen.audit.checkpoint import Saved, saved
 from synthgen.audit.files import Manifest
-from synthgen.audit.findings import MOST, CannotJudge, Finding, Findings
-from synthgen.audit.lines import Broken, lines, parsed, rows_of_parquet, small_file
-from synthgen.journal import STATES
+from synthgen.audit.findings import CannotJudge, Findings
+from synthgen.audit.lines import LIST_BYTES, Broken, lines, parsed, rows_of_parquet, small_file
+from synthgen.audit.run import Claim, check_run, checkpoints
+from synthgen.export.durable import STAGING
+from synthgen.journal import STATES, VERSIONS
 from synthgen.provenance.manifest import LEDGER, MANIFEST
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import without_provenance
@@ -36,7 +40,11 @@ class Verdict:
     size: int = 0
     root: str = ""
     files: int = 0
+    run: bool = False  # whether it is a run's directory, or a version's, and not a dataset alone
     journal: bool = False
+    versions: list[str] = field(default_factory=list)  # of the run, that were verified too
+    checkpoints: int = 0  # of the run's sessions, that the ledger was held against
+    checkpoint: Saved | None = None  # the auditor's own
     signers: list[str] = field(default_factory=list)
     authentic: bool | None = None  # None: no key was given to check it against
 
@@ -60,31 +68,69 @@ class Verdict:
                 "erased": len(self.erased),
             },
             "journal": self.journal,
+            "versions": self.versions,
+            "checkpoints": self.checkpoints,
+            "checkpoint": None if self.checkpoint is None else self.checkpoint.as_json(),
             "signed_by": self.signers,
             "authentic": self.authentic,
         }
 
 
-def verify(directory: Path, key: Path | None = None) -> Verdict:
+def verify(directory: Path, key: Path | None = None, checkpoint: Path | None = None) -> Verdict:
     """Verify a dataset's directory, or a run's with all that it holds; its signature against a public key.
 
-    Raises CannotJudge where there is no manifest to verify it by, UsageError for a key that is none.
+    With a checkpoint that `audit checkpoint` wrote, also that the ledger extends the one that it had then.
+    Raises CannotJudge where there is no manifest to verify it by, or no checkpoint in that file; UsageError
+    for a key that is none.
     """
     verdict = Verdict(directory)
-    whole = (directory / "dataset" / MANIFEST).is_file()
+    if checkpoint is not None:
+        verdict.checkpoint = saved(checkpoint, key)
+    whole = (directory / "dataset").is_dir()
     dataset = directory / "dataset" if whole else directory
     if not (dataset / MANIFEST).is_file():
-        raise CannotJudge(f"{directory} holds no dataset of synthgen: there is no {MANIFEST}")
+        raise CannotJudge(f"{dataset} holds no dataset of synthgen: there is no {MANIFEST}")
     manifest = Manifest(dataset)
     verdict.signers = [each.keyid for each in manifest.envelope.signatures]
     if key is not None:
         verdict.authentic = manifest.signed_by(key)
-    _Dataset(dataset, manifest, verdict, "dataset/" if whole else "").check()
+    claims = checkpoints(directory) if whole else []
+    verdict.checkpoints = len(claims)
+    if verdict.checkpoint is not None:
+        claims.append(Claim(verdict.checkpoint.size, verdict.checkpoint.root, str(checkpoint)))
+    _Dataset(dataset, manifest, verdict, "dataset/" if whole else "", claims).check()
+    verdict.run = whole
     if whole:
-        from synthgen.audit.run import check_run
-
         check_run(directory, verdict, key)
+        _check_versions(directory, verdict, key)
     return verdict
+
+
+def _check_versions(directory: Path, verdict: Verdict, key: Path | None) -> None:
+    """What `curate` and the like made of the run later, each as a run's directory of its own."""
+    folder = directory / VERSIONS
+    if folder.is_symlink() or not folder.is_dir():
+        if os.path.lexists(folder):
+            verdict.findings.add("is no folder", VERSIONS)
+        return
+    for place in sorted(folder.iterdir()):
+        name = f"{VERSIONS}/{place.name}"
+        made = not place.is_symlink() and place.is_dir() and place.name.isdecimal()
+        if made and not any(path.name != STAGING for path in place.iterdir()):
+            continue  # begun, and ended before it was written
+        if not made:
+            verdict.findings.add("was added: it is no version of synthgen's", name)
+            continue
+        try:
+            version = verify(place, key)
+        except CannotJudge as error:
+            verdict.findings.add(str(error), name)
+            continue
+        verdict.versions.append(place.name)
+        verdict.files += version.files
+        verdict.findings.take(version.findings, f"{name}/")
+        if verdict.authentic:
+            verdict.authentic = version.authentic
 
 
 @dataclass(slots=True)
@@ -108,12 +154,16 @@ class _Head:
 class _Dataset:
     """Walks the ledger, and everything that it speaks of beside it, in one pass."""
 
-    def __init__(self, folder: Path, manifest: Manifest, verdict: Verdict, prefix: str) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, verdict: Verdict, prefix: str, claims: Sequence[Claim]
+    ) -> None:
         self._folder = folder
         self._manifest = manifest
         self._verdict = verdict
         self._findings = verdict.findings
         self._prefix = prefix
+        self._claims = claims
+        self._roots = dict.fromkeys((claim.size for claim in claims), "")  # that the ledger had, by its size
         self._reading = LEDGER
 
     def check(self) -> None:
@@ -123,12 +173,10 @@ class _Dataset:
             looking = thread.submit(self._manifest.check_files, own)
             self._try_to_walk()
             looking.result()
-        whole = [
-            Finding(each.message, f"{self._prefix}{each.file}", each.record, each.field) for each in own.shown
-        ]
-        self._findings.shown[:0] = whole
-        self._findings.count += own.count
-        del self._findings.shown[MOST:]
+        walked = Findings(self._findings.count, self._findings.shown)
+        self._findings.count, self._findings.shown = 0, []
+        for found, prefix in ((own, self._prefix), (walked, "")):
+            self._findings.take(found, prefix)
         self._verdict.files += len(self._manifest.subjects)
 
     def _try_to_walk(self) -> None:
@@ -146,7 +194,7 @@ class _Dataset:
         if ERASED not in self._manifest.subjects or not (self._folder / ERASED).is_file():
             return frozenset()
         try:
-            said = parsed(small_file(self._folder / ERASED), 1)["erased"]
+            said = parsed(small_file(self._folder / ERASED, LIST_BYTES), 1)["erased"]
             return frozenset(str(each["id"]) for each in said)
         except (CannotJudge, LookupError, TypeError) as error:
             raise Broken(f"holds no list of what was erased: {error}", 1) from None
@@ -178,6 +226,7 @@ class _Dataset:
         self._reading = LEDGER
         heads = self._heads()
         tree, states, erased = Growing(), Counter[str](), 0
+        self._note_root(tree)
         for seen, line in enumerate(lines(self._folder / LEDGER), 1):
             self._reading = LEDGER
             entry = parsed(line, seen)
@@ -186,6 +235,7 @@ class _Dataset:
             except LookupError:
                 raise Broken("is no entry of a ledger", seen) from None
             tree.append(leaf_hash(line))
+            self._note_root(tree)
             states[state] += 1
             if id in self._verdict.erased:
                 erased += 1
@@ -201,6 +251,21 @@ class _Dataset:
         if erased != len(self._verdict.erased):
             self._findings.add("names records that the ledger has not", f"{self._prefix}{ERASED}")
         self._compare(tree, states)
+        self._extends(tree.size)
+
+    def _note_root(self, tree: Growing) -> None:
+        if tree.size in self._roots:
+            self._roots[tree.size] = tree.root().hex()
+
+    def _extends(self, size: int) -> None:
+        """Whether the ledger begins with what it was at each checkpoint."""
+        for claim in self._claims:
+            if claim.size > size:
+                message = f"the ledger had {claim.size:,} entries at a checkpoint, and has {size:,} now"
+                self._findings.add(message, claim.file)
+            elif self._roots[claim.size] != claim.root:
+                message = f"the ledger's first {claim.size:,} entries are not those of a checkpoint"
+                self._findings.add(message, claim.file)
 
     def _kept(self, id: str, stated: str, heads: list[_Head]) -> None:
         head = next((head for head in heads if head.said.get("id") == id), None)
@@ -243,6 +308,8 @@ class _Dataset:
         said, file = self._manifest.ledger, f"{self._prefix}{LEDGER}"
         verdict = self._verdict
         verdict.size, verdict.root, verdict.states = tree.size, tree.root().hex(), states
+        if said.file != LEDGER:
+            self._findings.add(f"says that the ledger is {said.file[:80]!r}", f"{self._prefix}{MANIFEST}")
         if tree.size != said.size:
             self._findings.add(f"has {tree.size:,} entries, and {MANIFEST} says {said.size:,}", file)
         if tree.root().hex() != said.root:

@@ -109,8 +109,10 @@ def show_request(request: dict[str, Any], indent: str = "  ") -> None:
     """What was asked and answered, and every try that failed."""
     for message in (request["request"] or {}).get("messages", []):
         out(f"{indent}[{plain(str(message['role']), 40)}] {plain(str(message['content']), 500)}")
-    for failure in request["failures"]:
-        out(f"{indent}failed try ({failure['outcome']}): {plain(failure['error'], 300)}")
+    for each in request["attempts"]:
+        if each["error"] is not None:
+            when = f"session {each['session']}, {plain(each['at'], 40)}"
+            out(f"{indent}failed try ({each['outcome']}; {when}): {plain(each['error'], 300)}")
     for answer in request["set_aside"]:
         out(f"{indent}set aside: {plain(answer['text'], 500)}")
     answer = request["answer"]

@@ -128,3 +128,22 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """End it and every process of its own; may be called at any time, also twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a text: its number in the model's vocabulary, and how it reads."""
+
+    number: int
+    text: str
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """An engine that can say what tokens a text has, while it runs."""
+
+    async def tokens(self, text: str) -> list[Token]:
+        """The tokens, in order; marks of a chat template are text like any other.
+
+        Raises `RequestRetryable` where it does not say.
+        """

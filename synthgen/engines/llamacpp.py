@@ -10,10 +10,21 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
+import orjson
+
+from synthgen.engines.base import (
+    Completion,
+    ModelIdentity,
+    Request,
+    RequestFailed,
+    RequestRetryable,
+    Token,
+)
 from synthgen.engines.hardware import processor
 from synthgen.errors import EngineUnreachable, UsageError
 from synthgen.models import gguf_metadata
@@ -21,6 +32,7 @@ from synthgen.yamlfile import did_you_mean
 
 SLOTS = 16
 CONTEXT = 2048
+TOKENIZE_SECONDS = 60
 
 # What a recipe may set, with the least value that makes sense.
 OPTIONS = {"n_ctx": 64, "slots": 1, "n_parallel": 1, "n_threads": 1, "n_gpu_layers": 0, "n_batch": 32}
@@ -118,6 +130,7 @@ class LlamaCppEngine:
         self._reading = threading.Lock() if self.slots > 1 and not self._reuse_prefixes else None
         self._context = 0
         self._server: Any = None
+        self._key = ""
         self._threads: ThreadPoolExecutor | None = None
         self._closed = threading.Event()
 
@@ -142,6 +155,31 @@ class LlamaCppEngine:
             )
         finally:
             stopped.set()
+
+    async def tokens(self, text: str) -> list[Token]:
+        """The tokens of a text. Raises `RequestRetryable`, or `EngineUnreachable` where it is not running."""
+        if self._threads is None or self._server is None:
+            raise EngineUnreachable("the llama.cpp engine is not running")
+        address = urlsplit(self._server.listening_address).netloc
+        said = await asyncio.get_running_loop().run_in_executor(self._threads, self._tokenize, address, text)
+        return [Token(int(each["id"]), _piece(each["piece"])) for each in said["tokens"]]
+
+    def _tokenize(self, address: str, text: str) -> Any:
+        """llama.cpp's server says this to those alone who come by its port."""
+        body = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
+        connection = HTTPConnection(address, timeout=TOKENIZE_SECONDS)
+        try:
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+            connection.request("POST", "/tokenize", orjson.dumps(body), headers)
+            answer = connection.getresponse()
+            said = answer.read()
+        except (OSError, HTTPException) as error:
+            raise RequestRetryable(f"llama.cpp does not say what tokens a text has: {error}") from error
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise RequestRetryable(f"llama.cpp does not say what tokens a text has: {answer.status}")
+        return orjson.loads(said)
 
     async def close(self) -> None:
         """Stop what runs and free the model; may be called at any time, also twice."""
@@ -177,7 +215,8 @@ class LlamaCppEngine:
         params.fit_params = False  # it would change n_ctx where memory is short
         params.verbosity = -1
         # It listens on a port of this machine whether asked to or not: nobody else is to use it.
-        params.api_keys = [secrets.token_hex(32)]
+        self._key = secrets.token_hex(32)
+        params.api_keys = [self._key]
         params.ui = False
         params.endpoint_slots = False
         try:
@@ -290,6 +329,11 @@ def _failure(error: Mapping[str, Any]) -> RequestFailed | RequestRetryable:
     if int(error.get("code", 500)) < 500:
         return RequestFailed(f"llama.cpp refused the request: {said}")
     return RequestRetryable(f"llama.cpp failed: {said}")
+
+
+def _piece(piece: Any) -> str:
+    """A token as text; where its bytes are none by themselves, they come as numbers."""
+    return bytes(piece).decode(errors="replace") if isinstance(piece, list) else str(piece)
 
 
 def _sentence(text: str) -> str:

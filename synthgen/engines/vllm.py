@@ -25,6 +25,7 @@ from synthgen.engines.base import (
     Request,
     RequestFailed,
     RequestRetryable,
+    Token,
 )
 from synthgen.engines.hardware import processor
 from synthgen.engines.leash import Leash, end, tree
@@ -141,6 +142,17 @@ class VllmEngine:
             raise
         finally:
             self._running.discard(task)
+
+    async def tokens(self, text: str) -> list[Token]:
+        """The tokens of a text. Raises `EngineUnreachable` where the engine is not running."""
+        if self._llm is None:
+            raise EngineUnreachable("the vLLM engine is not running")
+
+        def split() -> list[Token]:
+            numbers = self._tokenizer.encode(text, add_special_tokens=False)
+            return [Token(int(number), str(self._tokenizer.decode([number]))) for number in numbers]
+
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, split)
 
     async def close(self) -> None:
         """End the engine and its processes, within seconds; may be called at any time, also twice."""
@@ -299,4 +311,20 @@ def _details(config: Any) -> dict[str, Any]:
         "prefix_caching": bool(config.cache_config.enable_prefix_caching),
         "processor": processor(),
         "cores": os.cpu_count(),
+        "cuda": torch.version.cuda,
+        "driver": _driver(),
+        "parallel": [
+            config.parallel_config.tensor_parallel_size,
+            config.parallel_config.pipeline_parallel_size,
+            config.parallel_config.data_parallel_size,
+        ],
     }
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver, where there is one."""
+    try:
+        first = Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return None
+    return " ".join(first.split())[:200]

@@ -19,7 +19,7 @@ from synthgen.export.measured import Measured
 from synthgen.export.rows import LARGE_ROW, JsonlWriter, Kind, ParquetWriter, RowWriter, arrow_schema
 from synthgen.export.stated import as_row
 from synthgen.export.stated import schema as stated_schema
-from synthgen.journal import Journal, RecordEntry
+from synthgen.journal import Answers, Journal, RecordEntry
 from synthgen.provenance.manifest import LEDGER, MANIFEST, REPORT, manifest, subjects
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import ledger_entry, row_bytes, statement, with_provenance
@@ -27,6 +27,8 @@ from synthgen.splits import Splits
 
 ERRORS_SHOWN = 20
 ERASED = "provenance/erased.json"
+SESSIONS = "sessions.jsonl"
+ANSWERS = "answers.jsonl"
 
 
 def write_version(
@@ -45,6 +47,10 @@ def write_version(
         write_bytes(staged / "dataset" / "README.md", card(about, summary, written.measured).encode())
         write_bytes(staged / "dataset" / "provenance" / "recipe.lock.yaml", lock)
         write_bytes(staged / "recipe.lock.yaml", lock)
+        # Beside the dataset, not in it: equal runs give equal datasets, whatever their sessions were.
+        sessions = [orjson.dumps(each) + b"\n" for each in journal.sessions(version)]
+        write_bytes(staged / SESSIONS, b"".join(sessions))
+        written.rows[SESSIONS] = len(sessions)
         predicate: dict[str, Any] = {"ledger": written.ledger()}
         rows = {name.removeprefix("dataset/"): count for name, count in written.rows.items()}
         known = subjects(staged / "dataset", rows=rows)
@@ -163,6 +169,8 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
         splits = {name: stack.enter_context(closing(_Split(data, name, about))) for name in output.split}
         ledger = stack.enter_context(JsonlWriter(data / LEDGER))
         dropped = stack.enter_context(JsonlWriter(staged / "dropped.jsonl"))
+        behind = stack.enter_context(JsonlWriter(staged / ANSWERS))
+        answers = journal.answers()
         failed: JsonlWriter | None = None
         for entry, body in journal.records(version):
             written_row = None if body is None else row_bytes(entry.id, body)
@@ -171,6 +179,7 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
             written.tree.append(checked_leaf(entry, line, journal.path))
             written.states[entry.state] += 1
             ledger.line(line)
+            _note_answers(behind, answers, entry)
             if entry.erased is not None:
                 written.erased.append({"id": entry.id, "state": entry.state})
                 continue
@@ -187,11 +196,17 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
             name = (entry.verdicts.get(straddle, {}).get("detail") or {}).get("split") or places.of(entry.id)
             whole = splits[name].write(row, written_row, said)
             written.measured.row(name, whole, entry.verdicts)
-    closed: list[RowWriter] = [ledger, dropped, *([failed] if failed else [])]
+    closed: list[RowWriter] = [ledger, dropped, behind, *([failed] if failed else [])]
     for writer in (*closed, *(each for split in splits.values() for each in split.writers)):
         for path, count in writer.counts.items():
             written.rows[path.relative_to(staged).as_posix()] = count
     return written
+
+
+def _note_answers(writer: JsonlWriter, answers: Answers, entry: RecordEntry) -> None:
+    """Bind what stands in the journal behind the record's contents: the ledger binds these alone."""
+    if (digest := answers.digest(entry)) is not None:
+        writer.line(orjson.dumps({"id": entry.id, "sha256": digest}))
 
 
 def checked_leaf(entry: RecordEntry, line: bytes, journal: Path) -> bytes:

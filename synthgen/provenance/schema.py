@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:synthgen:manifest:v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+CHECKPOINT_TYPE = "application/vnd.synthgen.checkpoint+json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
@@ -108,6 +109,67 @@ class Proof(_Form):
     sha256: Sha256
 
 
+class Checkpoint(_Form):
+    """How far the ledger of a run was, and its root then: the payload of a signed checkpoint."""
+
+    format: Literal["urn:synthgen:checkpoint:v1"]
+    run: str = Field(min_length=1, max_length=200, description="The recipe's name.")
+    hash: Literal["rfc9162-sha256"]
+    size: Count
+    root: Sha256
+
+
+class SignedCheckpoint(_Form):
+    """A checkpoint in a DSSE envelope."""
+
+    payload: str
+    payload_type: Literal["application/vnd.synthgen.checkpoint+json"] = Field(alias="payloadType")
+    signatures: list[Signature]
+
+
+class Extension(_Form):
+    """That a later ledger begins with an earlier one: `path` is a consistency proof after RFC 9162, 2.1.4."""
+
+    format: Literal["urn:synthgen:extension:v1"]
+    before: SignedCheckpoint
+    path: list[Sha256] = Field(max_length=65)
+    after: SignedCheckpoint
+
+
+class CheckpointLine(_Form):
+    """One that a session made."""
+
+    size: Count
+    root: Sha256
+    at: str = Field(max_length=80)
+
+
+class SessionLine(_Form):
+    """One session of a run, a line of `sessions.jsonl`: when, on what, and the checkpoints that it made.
+
+    `ended` and `outcome` are null of one that was killed, and of the one that wrote the file.
+    """
+
+    session: Count
+    command: str
+    started: str
+    ended: str | None
+    outcome: str | None
+    environment: dict[str, Any]
+    engines: dict[str, Any]
+    checkpoints: list[CheckpointLine] = Field(description="Of the version whose files these are.")
+
+
+class AnswersLine(_Form):
+    """A record's line in `answers.jsonl`, where it has anything behind its contents."""
+
+    id: HalfDigest
+    sha256: Sha256 = Field(
+        description="Of its requests' answers and errors, its own error, and what it was before "
+        "anything was redacted, as run.sqlite has them."
+    )
+
+
 class Source(_Form):
     """A row of a file that a seed was taken from; the file's digest is in recipe.lock.yaml, under `seeds`."""
 
@@ -171,7 +233,10 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema of everything that is published, by name under `$defs`."""
     from pydantic.json_schema import models_json_schema
 
-    models = (RecordStatement, LedgerLine, Statement, Envelope, Proof)
+    models = (
+        RecordStatement, LedgerLine, Statement, Envelope, Proof, Checkpoint, SignedCheckpoint, Extension,
+        SessionLine, AnswersLine,
+    )  # fmt: skip
     _, schema = models_json_schema(
         [(model, "validation") for model in models], title="What synthgen states of a dataset, version 1"
     )

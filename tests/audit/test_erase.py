@@ -144,6 +144,43 @@ def test_texts_that_were_redacted_go_too(tmp_path: Path) -> None:
     intact(result.dir)
 
 
+GRADE = """
+from synthgen import Question, filter
+
+@filter(kind="engine", min=1)
+class grade:
+    \"\"\"Asks with the text.\"\"\"
+    def ask(self, record):
+        return Question([{"role": "user", "content": "Grade: " + record.text}])
+    def measure(self, record, answers):
+        return len(answers[0])
+"""
+
+
+def test_what_filters_asked_of_it_goes_too(tmp_path: Path) -> None:
+    """Also where the asking failed, so that nothing was measured."""
+
+    def graded(request: Request) -> Any:
+        said = request.messages[-1]["content"]
+        if said.startswith("Grade"):
+            return RequestFailed(f"cannot grade: {said}") if SECRET in said and "why" in said else "good"
+        return answer_of(request) + f" of {said}"
+
+    said = recipe(
+        filters=["duplicate", "grade"], record={"messages": [{"user": "x"}, {"assistant": "{{ answer }}"}]}
+    )
+    rows = [{"text": f"why {SECRET}?"}, {"text": f"what {SECRET}?"}, {"text": "another"}]
+    given = loaded(tmp_path, said, rows=rows, filters={"grade": GRADE})
+    place = run_it(given, FakeEngine(graded), directory=tmp_path / "run").dir
+    assert holding(place, SECRET)
+    erase(place, ids_of(place)[:2])
+    assert holding(place, SECRET) == []
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal:
+        assert journal.execute("SELECT count(*) FROM asked").fetchone() == (1,)
+        assert journal.execute("SELECT count(*) FROM requests").fetchone() == (2,)
+    intact(place)
+
+
 def test_what_follows_goes_on_without_them(finished: Path, tmp_path: Path) -> None:
     out = ids_of(finished, "state = 'kept'")[:2]
     erase(finished, out)
@@ -218,6 +255,7 @@ def test_no_run(finished: Path, tmp_path: Path) -> None:
 def test_an_earlier_journal_is_brought_up_to_date(finished: Path) -> None:
     with closing(sqlite3.connect(finished / "run.sqlite")) as journal, journal:
         journal.execute("ALTER TABLE records DROP COLUMN erased")
+        journal.execute("DROP TABLE asked")
         journal.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
     from synthgen.journal import open_journal
 

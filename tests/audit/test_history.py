@@ -18,9 +18,10 @@ from synthgen.audit.explain import explain
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.history import history
 from synthgen.audit.place import place_of
+from synthgen.audit.verify import verify
 from synthgen.cli import app
 from synthgen.digests import sampling_seed
-from synthgen.engines.base import Request, RequestFailed
+from synthgen.engines.base import ModelIdentity, Request, RequestFailed, RequestRetryable
 from synthgen.errors import UsageError
 from synthgen.provenance.merkle import leaf_hash
 from synthgen.recurate import recurate
@@ -119,6 +120,7 @@ def test_a_kept_record_from_its_seed_to_the_ledger(run: Path) -> None:
 def test_what_was_taken_out_before_and_after(run: Path) -> None:
     [transform] = of_task(run, 1)["transforms"]
     assert transform["filters"] == ["mask"]
+    assert len(transform["code_sha256"]["mask"]) == 64
     changed = {change["field"]: change for change in transform["changes"]}
     assert changed["row.messages.1.content"] == {
         "field": "row.messages.1.content",
@@ -139,6 +141,91 @@ def test_tries_that_failed_and_answers_that_could_not_be_used(run: Path) -> None
         "the answer could not be used"
     }
     assert empty["row"] is None
+
+
+def test_how_far_a_record_can_be_had_again(run: Path, tmp_path: Path) -> None:
+    server = "nobody knows what a server of fake runs on"
+    assert of_task(run, 0)["replay"] == {"class": "transcript", "why": [server]}
+    assert of_task(run, 2)["replay"] == {"class": "none", "why": ["it has no contents"]}
+    assert history(place_of(run / "dataset"), of_task(run, 0)["id"])["replay"]["class"] is None
+    for name, details, expected in (
+        ("alone", {"slots": 1}, ("bit", "")),
+        ("among", {"slots": 8}, ("transcript", "slots: 8")),
+        ("unknown", {}, ("transcript", "was not recorded")),
+    ):
+        identity = ModelIdentity("llamacpp", "m", weights="sha256:0", details=details)
+        root = tmp_path / name
+        place = run_it(loaded(root, rows=1), FakeEngine(identity=identity), directory=root / "run").dir
+        told = of_task(place, 0)["replay"]
+        assert (told["class"], expected[1] in " ".join(told["why"])) == (expected[0], True)
+        shown = CliRunner().invoke(app, ["audit", "show", str(place), of_task(place, 0)["id"]]).stdout
+        assert f"replay: {expected[0]}" in shown
+    said = recipe(model=None, steps=None, seeds={"row": {"path": "data/docs.jsonl"}}, record={"from": "row"})
+    rows = [{"prompt": "What?", "completion": "That."}]
+    plain = run_it(loaded(tmp_path / "plain", said, rows=rows), directory=tmp_path / "plain" / "run").dir
+    assert of_task(plain, 0)["replay"] == {"class": "transcript", "why": ["no model was asked"]}
+
+
+CARD = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+
+
+def test_every_attempt_is_there_with_its_error_whatever_came_of_the_record(tmp_path: Path) -> None:
+    """A kept one that took four tries, one whose grading was given up, and one asked again by hand."""
+    faults = {"number 0": ["busy", "busy again"], "Grade: card of 1": ["no room"]}
+    stubborn = ["number 2"]
+
+    def flaky(request: Request) -> Any:
+        text = str(request.messages[-1]["content"])
+        for part, errors in faults.items():
+            if part in text and errors:
+                return RequestRetryable(errors.pop(0), retry_after=0)
+        if text.startswith("Grade"):
+            return RequestFailed("cannot grade") if "card of 1" in text else "good"
+        if any(part in text for part in stubborn):
+            return "no JSON"
+        asked.append(text)
+        if "number 0" in text and len(asked) == 1:
+            return "no JSON either"
+        return json.dumps({"a": f"card of {text[-1]}"})
+
+    asked: list[str] = []
+    said = recipe(
+        steps=[{"card": {"prompt": {"user": "Make {{ doc }}", "output": CARD}}}],
+        record={"messages": [{"user": "{{ doc }}"}, {"assistant": "{{ card.a }}"}]},
+        filters=["ask"],
+    )
+    given = loaded(tmp_path, said, rows=3, filters={"ask": ASK})
+    engine = FakeEngine(flaky, slots=1)
+    place = run_it(given, engine, directory=tmp_path / "run").dir
+
+    def told(requests: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+        found = [each for request in requests for each in request["attempts"]]
+        assert all(each["session"] and each["at"].startswith("20") for each in found)
+        return [(each["outcome"], each["error"]) for each in found]
+
+    unusable = ("the answer could not be used", "the answer is not JSON")
+    kept = of_task(place, 0)
+    assert kept["state"] == "kept"
+    assert told(kept["requests"]) == [
+        ("asked again", "busy"), ("asked again", "busy again"), ("answered", None), unusable,
+        ("answered", None),
+    ]  # fmt: skip
+    graded = of_task(place, 1)
+    assert graded["decision"]["reason"] == "filter ask: cannot grade"
+    assert told(graded["requests"]) == [("answered", None)]
+    assert told(graded["asked_besides"]) == [("asked again", "no room"), ("given up", "cannot grade")]
+    shown = CliRunner().invoke(app, ["audit", "show", str(place), graded["id"]]).stdout
+    assert "asked about it by filters that measured nothing of it" in shown
+    assert "no room" in shown
+    failed = of_task(place, 2)
+    assert told(failed["requests"]) == [("answered", None), unusable] * 3
+    stubborn.clear()
+    run_it(given, engine, directory=place, retry_failed=True)
+    again = of_task(place, 2)
+    assert again["state"] == "kept"
+    aside = [("answered, and set aside", None), ("asked again", "the answer is not JSON")]
+    assert told(again["requests"]) == [*aside, ("answered", None)]
+    assert verify(place).intact
 
 
 def test_a_duplicate_names_the_record_that_stayed(run: Path) -> None:
@@ -290,7 +377,7 @@ def test_the_command(run: Path) -> None:
     for task, words in {
         0: ["licence: CC0-1.0", "request 1 of step answer", "Grade: A quite usual", "model engine fake"],
         1: ["redaction by mask", "before: The password is hunter2", "after:  The password is [SECRET]"],
-        3: ["asked again (2)", "failed try (the answer could not be used)"],
+        3: ["asked again (2)", "failed try (the answer could not be used; session 1, "],
         6: ["like a record that stayed", "duplicate 1 is not at most 0.8", "ledger: entry 6 of 7"],
     }.items():
         id = of_task(run, task)["id"]

@@ -8,6 +8,7 @@ import shutil
 import stat
 from pathlib import Path
 
+import orjson
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from synthgen.audit.verify import verify
 from synthgen.cli import app
 from synthgen.errors import UsageError
 from synthgen.provenance.keys import new_key, signing_key
+from tests.audit.test_verify import AS_WRITTEN
 from tests.support import loaded, run_it
 
 
@@ -56,7 +58,7 @@ def test_a_signed_manifest_that_was_edited(keys: Path, tmp_path: Path, which: st
     if how == "payload":
         said = json.loads(base64.b64decode(envelope["payload"]))
         said["subject"][0]["digest"]["sha256"] = "0" * 64
-        envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
+        envelope["payload"] = base64.b64encode(orjson.dumps(said)).decode()
     elif how == "signature":
         sig = bytearray(base64.b64decode(envelope["signatures"][0]["sig"]))
         sig[5] ^= 1
@@ -65,16 +67,18 @@ def test_a_signed_manifest_that_was_edited(keys: Path, tmp_path: Path, which: st
         envelope["signatures"][0]["keyid"] = "0" * 64
     else:
         envelope["signatures"] = []
-    path.write_text(json.dumps(envelope))
+    path.write_bytes(orjson.dumps(envelope, option=AS_WRITTEN))
     assert verify(result.dir, keys / "default.pub").authentic is False
 
 
 def test_equal_runs_are_signed_alike(keys: Path, tmp_path: Path) -> None:
+    """What they publish; the run's own manifest is over their sessions too."""
     new_key(keys / "default")
     one = run_it(loaded(tmp_path), directory=tmp_path / "one")
     two = run_it(loaded(tmp_path), directory=tmp_path / "two")
-    for name in ("dataset/manifest.json", "manifest.json"):
-        assert (one.dir / name).read_bytes() == (two.dir / name).read_bytes()
+    first, second = ((each.dir / "dataset" / "manifest.json").read_bytes() for each in (one, two))
+    assert first == second
+    assert verify(two.dir, keys / "default.pub").authentic is True
 
 
 def test_keys_that_are_none(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

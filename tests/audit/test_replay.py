@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -14,11 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from synthgen import load, run
-from synthgen.audit.bits import first_difference
+from synthgen.audit.bits import SAME, first_difference, points
 from synthgen.audit.findings import CannotJudge
+from synthgen.audit.recorded import Answer
 from synthgen.audit.replay import Asking, Replays, replay
 from synthgen.cli import app
-from synthgen.engines.base import ModelIdentity, Request
+from synthgen.engines.base import Completion, ModelIdentity, Request, RequestRetryable, Token
 from synthgen.errors import UsageError
 from tests.support import FakeEngine, answer_of, loaded, project, recipe, run_it
 
@@ -170,6 +172,52 @@ def test_another_answer_is_another(finished: Path) -> None:
     assert one.now == one.before + "!"
 
 
+class Words(FakeEngine):
+    """Its tokens are words with the white space before them; the end of a text may be the end of all."""
+
+    async def tokens(self, text: str) -> list[Token]:
+        if "silent" in text:
+            raise RequestRetryable("not now")
+        return [Token(hash(piece), piece) for piece in re.findall(r"\s*\S+|\s+$", text)]
+
+
+@pytest.mark.parametrize(
+    ("change", "token", "before", "now"),
+    [
+        (lambda said: said + " more", 4, None, " more"),
+        (lambda said: said.replace(" word", " wort", 1), 1, " word", " wort"),
+        (lambda said: "x" + said, 0, None, None),
+        (lambda said: said + " silent", None, None, None),
+    ],
+)
+def test_the_first_token_that_differs_is_named(
+    tmp_path: Path, change: Callable[[str], str], token: int | None, before: str | None, now: str | None
+) -> None:
+    four = "answer word word word"
+    result = run_it(loaded(tmp_path), engine(lambda _: four), directory=tmp_path / "run")
+    again = Words(lambda _: change(four), identity=identity())
+    one = replay(result.dir, sample=1, asking=Asking(own=again)).records[0].bits[0]
+    assert (one.outcome, one.token) == ("differs", token)
+    assert one.at == first_difference(four, change(four))
+    if token:
+        assert (one.token_before, one.token_now) == (before, now)
+        assert one.as_json()["token_now"] == now
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Completion("the same", "length", 10, 5), "finish reason: stop, now length"),
+        (Completion("the same", "stop", 10, 6), "tokens: 5, now 6"),
+    ],
+)
+def test_the_same_text_in_other_tokens_is_another(tmp_path: Path, given: Completion, said: str) -> None:
+    result = run_it(loaded(tmp_path), engine(lambda _: "the same"), directory=tmp_path / "run")
+    found = replay(result.dir, sample=1, asking=Asking(own=engine(lambda _: given)))
+    assert found.exit_code == 1
+    assert said in found.records[0].bits[0].points[0]
+
+
 @pytest.mark.parametrize(
     ("other", "point"),
     [
@@ -243,6 +291,19 @@ def test_the_command(finished: Path) -> None:
     assert runner.invoke(app, ["audit", "replay", str(finished.parent), "x", "--no-engine"]).exit_code == 2
 
 
+def test_what_is_noted_since_is_compared_where_it_was_noted() -> None:
+    details = dict.fromkeys(SAME["vllm"], 1)
+    said = {"engine": "vllm", "model": {"weights": "w"}, "template": {"sha256": None}}
+    now = ModelIdentity("vllm", "m", weights="w", details={**details, "driver": "550", "cuda": "12"})
+
+    def found(before: dict[str, Any]) -> list[str]:
+        answer = Answer(Completion("a", "stop", 1, 1), None, {"default": {**details, **before}})
+        return points(said, answer, "default", now)
+
+    assert found({}) == found({"driver": "550"}) == []
+    assert found({"driver": "535", "cuda": "12"}) == ["driver: 535, now 550"]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "at"), [("a", "a", None), ("", "a", 0), ("abc", "abd", 2), ("ab", "abc", 2)]
 )
@@ -278,3 +339,10 @@ def test_the_embedded_engine_replays_bit_for_bit(
         ("bit", [])
     ] * RECORDS
     assert found.exit_code == 0
+    changed(result.dir, "UPDATE completions SET text = text || ' zebra'")
+    for record in replay(result.dir, sample=3, asking=Asking()).records:
+        [bits] = record.bits
+        if options["slots"] == 1:
+            assert bits.outcome == "differs"
+        assert bits.token is not None
+        assert (bits.token_before, bits.token_now) == (" zebra", None)

@@ -14,15 +14,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from typer.testing import CliRunner
 
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.verify import Verdict, verify
+from synthgen.cli import app
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.recurate import recurate
 from tests.support import FakeEngine, answer_of, loaded, read_jsonl, recipe, run_it, tree
 
 MUTATIONS = 1000
+AS_WRITTEN = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 SPLITS = {"train": 0.7, "test": 0.3}
 
 
@@ -99,6 +103,69 @@ def test_it_runs_nothing_of_the_project(tmp_path: Path) -> None:
     result = run_it(given, directory=tmp_path / "runs" / "a")
     (tmp_path / "filters" / "mine.py").write_text("raise SystemExit('executed')")
     assert verify(result.dir).intact
+
+
+def unnamed(place: Path, *names: str) -> None:
+    """A run of an earlier synthgen, which wrote no such files."""
+    for name in names:
+        (place / name).unlink()
+    path = place / "manifest.json"
+    envelope = json.loads(path.read_bytes())
+    said = json.loads(base64.b64decode(envelope["payload"]))
+    said["subject"] = [item for item in said["subject"] if item["name"] not in names]
+    envelope["payload"] = base64.b64encode(orjson.dumps(said)).decode()
+    path.write_bytes(orjson.dumps(envelope, option=AS_WRITTEN))
+
+
+EARLIER = {
+    4: ["DROP TABLE asked"],
+    3: ["DROP TABLE asked", "ALTER TABLE records DROP COLUMN erased"],
+    2: [f"ALTER TABLE records DROP COLUMN {name}" for name in ("erased", "original", "leaf")]
+    + ["DROP TABLE checkpoints", "DROP TABLE asked"],
+}
+
+
+@pytest.mark.parametrize("schema", EARLIER)
+def test_a_journal_of_an_earlier_schema_is_read_as_it_is(finished: Path, tmp_path: Path, schema: int) -> None:
+    place = copied(finished, tmp_path / "run")
+    if schema < 3:
+        unnamed(place, "sessions.jsonl", "answers.jsonl")
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal, journal:
+        for change in EARLIER[schema]:
+            journal.execute(change)
+        journal.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(schema),))
+        id = journal.execute("SELECT id FROM records WHERE state = 'kept'").fetchone()[0]
+    before = (place / "run.sqlite").read_bytes()
+    verdict = verify(place)
+    assert verdict.intact, found(verdict)
+    assert verdict.journal
+    runner = CliRunner()
+    commands = ["audit show", "show", "audit explain", "audit replay --no-engine"]
+    asked = [
+        *(f"{command} {{0}} {id}" for command in commands),
+        "audit diff {0} {0}",
+        "audit trace {0} words",
+    ]
+    for command in (*asked, "status {0}", "stats {0}", "audit checkpoint {0}", "audit export {0} csv"):
+        done = runner.invoke(app, command.format(place).split())
+        assert done.exit_code == 0, done.output
+    assert (place / "run.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("schema", ["99", "9" * 5000, "\u0664", "", "x"])
+def test_a_journal_of_another_synthgen_cannot_be_judged(finished: Path, tmp_path: Path, schema: str) -> None:
+    """Nothing says that it was tampered with. Where something does, that is said too."""
+    place = copied(finished, tmp_path / "run")
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal, journal:
+        journal.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (schema,))
+    with pytest.raises(CannotJudge, match="written by another version of synthgen"):
+        verify(place)
+    done = CliRunner().invoke(app, ["audit", "verify", str(place)])
+    assert done.exit_code == 2
+    assert "run it with that version" in done.stderr
+    (place / "dropped.jsonl").write_text("")
+    assert "dropped.jsonl" in found(verify(place))
+    assert "another version" in found(verify(place))
 
 
 def judged(place: Path) -> tuple[Verdict | None, str]:
@@ -197,8 +264,8 @@ def resigned(place: Path) -> None:
             item["annotations"]["bytes"] = len(data)
             if "rows" in item["annotations"] and item["name"].endswith(".jsonl"):
                 item["annotations"]["rows"] = data.count(b"\n")
-        envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
-        path.write_text(json.dumps(envelope))
+        envelope["payload"] = base64.b64encode(orjson.dumps(said)).decode()
+        path.write_bytes(orjson.dumps(envelope, option=AS_WRITTEN))
 
 
 def journal_edited(place: Path, chance: random.Random) -> str:
@@ -250,8 +317,8 @@ def old_manifest(place: Path, chance: random.Random) -> str:
     said = json.loads(base64.b64decode(envelope["payload"]))
     key = chance.choice(["root", "size", "kept", "dropped", "failed"])
     said["predicate"]["ledger"][key] = "0" * 64 if key == "root" else 7
-    envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
-    path.write_text(json.dumps(envelope))
+    envelope["payload"] = base64.b64encode(orjson.dumps(said)).decode()
+    path.write_bytes(orjson.dumps(envelope, option=AS_WRITTEN))
     return "manifest.json"
 
 
@@ -353,14 +420,32 @@ def test_names_that_lead_out_and_links(finished: Path, tmp_path: Path) -> None:
         "annotations": {"bytes": 1},
     }
     said["subject"].append(item)
-    envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
-    path.write_text(json.dumps(envelope))
+    envelope["payload"] = base64.b64encode(orjson.dumps(said)).decode()
+    path.write_bytes(orjson.dumps(envelope, option=AS_WRITTEN))
     assert "leads out of the folder" in found(verify(place))
     linked = copied(finished, tmp_path / "linked")
     original = linked / "dataset" / "train.jsonl"
     original.rename(tmp_path / "elsewhere.jsonl")
     original.symlink_to(tmp_path / "elsewhere.jsonl")
     assert "train.jsonl" in found(verify(linked))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "dataset/manifest.json"])
+def test_a_manifest_that_means_the_same_and_reads_otherwise(
+    finished: Path, tmp_path: Path, name: str
+) -> None:
+    place = copied(finished, tmp_path / "run")
+    whole = (place / name).read_bytes()
+    envelope = json.loads(whole)
+    spaced = {**envelope, "payload": base64.b64encode(base64.b64decode(envelope["payload"]) + b" ").decode()}
+    for edited in (
+        whole + b"\n",
+        whole.replace(b"  ", b"\t", 1),
+        orjson.dumps(envelope),
+        orjson.dumps(spaced, option=AS_WRITTEN),
+    ):
+        (place / name).write_bytes(edited)
+        assert found(verify(place)) == f"{name}: is not as synthgen writes it: somebody edited it"
 
 
 @pytest.mark.parametrize(
@@ -373,8 +458,8 @@ def test_a_count_of_rows_that_is_wrong(finished: Path, tmp_path: Path, name: str
     said = json.loads(base64.b64decode(envelope["payload"]))
     [item] = [item for item in said["subject"] if item["name"] == name]
     item["annotations"]["rows"] += 1
-    envelope["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
-    path.write_text(json.dumps(envelope))
+    envelope["payload"] = base64.b64encode(orjson.dumps(said)).decode()
+    path.write_bytes(orjson.dumps(envelope, option=AS_WRITTEN))
     [finding] = verify(place).findings.shown
     assert (finding.file, finding.field) == (f"dataset/{name}", "rows")
 

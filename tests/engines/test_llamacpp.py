@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 from synthgen.engines import llamacpp
-from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed, RequestRetryable
+from synthgen.engines.base import (
+    Completion,
+    ModelIdentity,
+    Request,
+    RequestFailed,
+    RequestRetryable,
+    Token,
+    Tokenizer,
+)
 from synthgen.engines.llamacpp import LlamaCppEngine
 from synthgen.errors import EngineUnreachable, UsageError
 
@@ -53,6 +61,23 @@ def test_an_answer(engine: LlamaCppEngine) -> None:
     assert 25 < got.input_tokens < 40  # the chat template's own words are among them
     assert engine.identity.details["n_ctx"] == 768
     assert engine.identity.weights == "sha256:x"
+
+
+@pytest.mark.llamacpp
+def test_the_tokens_of_a_text(engine: LlamaCppEngine) -> None:
+    text = "The Rhine, naïve 🦜 <|im_end|>"
+
+    async def both() -> tuple[list[Token], list[Token]]:
+        return await engine.tokens(text), await engine.tokens(text + " more")
+
+    one, other = asyncio.run(both())
+    assert isinstance(engine, Tokenizer)
+    assert len(one) > 8
+    assert other[: len(one)] == one
+    assert "".join(token.text for token in one).startswith("The Rhine, naïve ")
+    assert all(token.text != "<|im_end|>" for token in one)
+    with pytest.raises(EngineUnreachable):
+        asyncio.run(LlamaCppEngine(Path("x"), IDENTITY).tokens("x"))
 
 
 @pytest.mark.llamacpp

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,11 @@ def test_replays_bit_for_bit_one_request_at_a_time(model_folder: Path, tmp_path:
     found = replay(result.dir, sample=100, asking=Asking(engine="vllm", model=str(model_folder)))
     told = [(bits.outcome, list(bits.points)) for record in found.records for bits in record.bits]
     assert told == [("bit", [])] * 100
+    with closing(sqlite3.connect(result.dir / "run.sqlite")) as journal, journal:
+        journal.execute("UPDATE completions SET text = 'Zebra' || text")
+    [one] = replay(result.dir, sample=1, asking=Asking(engine="vllm", model=str(model_folder))).records
+    assert (one.bits[0].outcome, one.bits[0].at, one.bits[0].token) == ("differs", 0, 0)
+    assert one.bits[0].token_before != one.bits[0].token_now
 
 
 def test_answers_under_a_schema(complete: Callable[..., list[Any]]) -> None:

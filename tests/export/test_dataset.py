@@ -84,7 +84,7 @@ def test_what_is_there(tmp_path: Path) -> None:
     top = {path.name for path in result.dir.iterdir()}
     assert top - {"run.sqlite-wal", "run.sqlite-shm"} == {
         "dataset", "dropped.jsonl", "failed.jsonl", "manifest.json", "recipe.lock.yaml", "run.sqlite",
-        "run.lock",
+        "run.lock", "sessions.jsonl", "answers.jsonl",
     }  # fmt: skip
 
 

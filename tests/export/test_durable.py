@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from synthgen import driver
+from synthgen.audit.verify import verify
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RunError
 from synthgen.export import durable
@@ -45,8 +46,15 @@ def unasked(request: Request) -> Any:
     raise AssertionError(f"asked again: {request}")
 
 
+OF_SESSIONS = ("manifest.json", "sessions.jsonl", "answers.jsonl")  # every session writes others
+
+
 def files(directory: Path) -> dict[str, bytes]:
-    return {name: data for name, data in tree(directory).items() if not name.startswith("run.")}
+    return {
+        name: data
+        for name, data in tree(directory).items()
+        if not name.startswith("run.") and name not in OF_SESSIONS
+    }
 
 
 def beneath(there: dict[str, bytes], folder: str) -> dict[str, bytes]:
@@ -120,6 +128,12 @@ class Case:
         for name, data in there.items():
             if not name.startswith((".", "dataset/")):
                 assert data in (self.before.get(name), self.after.get(name)), (moment, name)
+        for name in OF_SESSIONS:
+            data = (directory / name).read_bytes() if (directory / name).exists() else b""
+            if data and name == "manifest.json":
+                assert statement_in(data), moment
+            elif data:
+                assert data.endswith(b"}\n"), (moment, name)
         if dataset:
             statement = statement_in(dataset["dataset/manifest.json"])
             named = {f"dataset/{item['name']}": item["digest"]["sha256"] for item in statement["subject"]}
@@ -162,6 +176,8 @@ def dry(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str
     with monkeypatch.context() as patch:
         disk = Disk(patch)
         case.goes_on(place, "dry")
+    verdict = verify(place)
+    assert verdict.intact, verdict.findings.shown
     return disk.asked
 
 
@@ -185,7 +201,9 @@ def test_every_kind_of_operation_is_among_them(
     asked = Counter(order)
     replacing = {"_exchange", "_unlink"} if case.before else set()
     assert set(asked) == {"_open", "_write", "_fsync", "_mkdir", "_rename", "_rmdir"} | replacing
-    assert asked["_open"] == sum("/" in name for name in case.after) + 3  # dropped, manifest, lock
+    assert (
+        asked["_open"] == sum("/" in name for name in case.after) + 5
+    )  # dropped, manifest, lock, sessions, answers
     assert asked["_fsync"] == asked["_open"] + asked["_mkdir"] + 1  # the run's own folder
     assert asked["_write"] >= asked["_open"] - 2  # two splits may be empty
     if case.before:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.cli.audit.options import judging
+from synthgen.cli.audit.options import in_bounds, judging
 from synthgen.cli.options import JsonOption, out, out_json, plain
 
 One = Annotated[Path, typer.Argument(metavar="A", help="A run's directory, a version's, or a dataset's.")]
@@ -24,7 +24,7 @@ def diff(
     from synthgen.audit.diff import diff as compared
     from synthgen.audit.place import place_of
 
-    with judging():
+    with in_bounds(), judging():
         said = compared(place_of(a), place_of(b), limit)
     if as_json:
         out_json(said)

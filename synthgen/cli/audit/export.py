@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from synthgen.cli.audit.options import AnyDirectory, judging
+from synthgen.cli.audit.options import AnyDirectory, in_bounds, judging
 
 if TYPE_CHECKING:
     from synthgen.audit.material import Material
@@ -33,7 +33,7 @@ def export(
 
     if form not in FORMS:
         raise UsageError(f"there is no form {form!r}", hint=did_you_mean(form, FORMS))
-    with judging():
+    with in_bounds(), judging():
         material = Material(directory)
         with _opened(output, directory) as out:
             _write(form, material, out)

@@ -13,6 +13,7 @@ from synthgen.cli.options import note, plain
 
 EXIT_TAMPERED = 1
 EXIT_CANNOT_JUDGE = 2
+MEMORY = 4 << 30
 AnyDirectory = Annotated[Path, typer.Argument(help="A run's directory, or a dataset's.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A record's id, or the beginning of it.")]
 
@@ -27,6 +28,28 @@ def judging() -> Iterator[None]:
     except CannotJudge as error:
         note(f"cannot be judged: {plain(str(error), 1000)}")
         raise typer.Exit(EXIT_CANNOT_JUDGE) from None
+
+
+@contextmanager
+def in_bounds() -> Iterator[None]:
+    """Files that unpack to more than memory holds end in a sentence: 4 GiB more than now, and no further."""
+    try:
+        import resource
+
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    except (ImportError, OSError, ValueError):  # not a Linux; the system's own limit holds
+        yield
+        return
+    limits = [each for each in (soft, hard) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([now + MEMORY, *limits]), hard))
+    try:
+        yield
+    except MemoryError:
+        note(f"cannot be judged: it takes more than {MEMORY >> 30} GiB of memory")
+        raise typer.Exit(EXIT_CANNOT_JUDGE) from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def authenticity(signers: Sequence[str], authentic: bool | None) -> str:

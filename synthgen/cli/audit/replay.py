@@ -84,5 +84,11 @@ def _told(bits: Bits) -> str:
     if bits.points:
         told += f" ({'; '.join(bits.points)})"
     if bits.at is not None:
-        told += f": first at character {bits.at:,}: {bits.before!r}, now {bits.now!r}"
+        place = f"character {bits.at:,}"
+        if bits.token is not None:
+            one, other = (
+                "the end" if each is None else repr(each) for each in (bits.token_before, bits.token_now)
+            )
+            place = f"token {bits.token:,}, {one}, now {other}, {place}"
+        told += f": first at {place}: {bits.before!r}, now {bits.now!r}"
     return told

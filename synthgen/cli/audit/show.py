@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.cli.audit.options import AnyDirectory, IdArgument, judging
+from synthgen.cli.audit.options import AnyDirectory, IdArgument, in_bounds, judging
 from synthgen.cli.options import JsonOption, VersionOption, note, out, out_json, plain
 from synthgen.cli.show import measured, show_request, show_row
 
@@ -29,7 +29,7 @@ def show(
     from synthgen.audit.place import place_of, reading
     from synthgen.audit.proof import write_proof
 
-    with judging():
+    with in_bounds(), judging():
         place = place_of(directory, version)
         record = history(place, id)
         if proof is not None:
@@ -63,11 +63,20 @@ def _show(record: dict[str, Any]) -> None:
         _head("measurements")
     for name, said in record["measurements"].items():
         _show_measurement(name, said)
+    if record["asked_besides"]:
+        _head("asked about it by filters that measured nothing of it")
+    for request in record["asked_besides"]:
+        out(f"  request {request['key']}")
+        _show_manner(request, "    ")
+        show_request(request, "    ")
     for name in record["not_measured"]:
         out(f"  {plain(name, 80)} measured nothing of it")
     for other in record["duplicate_of"]:
         _head(f"like a record that stayed: {other['id']}, similarity {other['similarity']:g}")
         show_row(other["row"] or {}, OTHER)
+    if record["replay"]["class"] is not None:
+        why = "; ".join(record["replay"]["why"])
+        _head(plain(f"replay: {record['replay']['class']}{f' ({why})' if why else ''}", 400))
     _head(f"decision: {record['decision']['state']}")
     out(f"  {plain(str(record['decision']['reason']), OTHER)}")
     _show_ledger(record["ledger"])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from synthgen.cli.audit.options import judging
+from synthgen.cli.audit.options import in_bounds, judging
 from synthgen.cli.options import DirectoryArgument, JsonOption, VersionOption, out, out_json, plain
 
 SHOWN = 10
@@ -33,7 +33,7 @@ def trace(
     from synthgen.audit.trace import trace as traced
     from synthgen.journal import STATES
 
-    with judging():
+    with in_bounds(), judging():
         found = traced(place_of(directory, version), source)
         made = without(found) if quarantine else None
     if as_json:
