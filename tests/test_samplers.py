@@ -240,7 +240,7 @@ def test_the_personas_are_two_hundred_and_all_different() -> None:
     lines = (Path(__file__).parent.parent / "recipes" / "data" / "personas.jsonl").read_text().splitlines()
     personas = [json.loads(line)["persona"] for line in lines]
     assert len({persona.lower() for persona in personas}) == 200
-    assert all(30 < len(persona) < 120 and persona.endswith(".") for persona in personas)
+    assert all(20 < len(persona) < 120 and persona.endswith(".") for persona in personas)
 
 
 def test_a_recipe_of_before_gives_the_bytes_of_before(tmp_path: Path) -> None:
