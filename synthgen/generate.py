@@ -216,6 +216,8 @@ class Generation:
 
     async def _grow(self, task: Task, limb: _Limb, place: int) -> list[Branch]:
         """Every branch that the steps from number `place` on make of this one, in order."""
+        if task.fault is not None:
+            return [self._branch(task, limb, None, task.fault)]
         for number, asking in enumerate(self._steps[place:], place + 1):
             fan = asking.step.fan
             try:

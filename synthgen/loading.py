@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, get_args
@@ -23,24 +23,29 @@ from synthgen.input_files import input_files
 from synthgen.plan import Plan
 from synthgen.project import OutsideProject, Project, find_recipe, project_of, runs_folder, shipped
 from synthgen.prompt import Expression, Prompt, PromptFailed, TextTemplate, make_prompt
-from synthgen.recipe import (
-    ChoiceSeed,
-    Engine,
-    FileSeed,
-    FilterUse,
-    ModelRef,
-    PromptBody,
-    Recipe,
-    Sampling,
-    ValuesSeed,
-)
+from synthgen.recipe import Engine, FilterUse, ModelRef, PromptBody, Recipe, Sampling
 from synthgen.record import PARTS
 from synthgen.row import Messages, RowShape, Text, row_shape
-from synthgen.seeds import Drawn, FileRows, ListRows, Rows, drawn, list_rows
+from synthgen.samplers import CannotDraw, Sampler, Samplers, Several
+from synthgen.seed_kinds import (
+    KEYS,
+    KINDS,
+    CasesSeed,
+    ChoiceSeed,
+    FileSeed,
+    Seed,
+    TextSeed,
+    ValuesSeed,
+    case_of,
+    goes_through,
+)
+from synthgen.seeds import Drawn, FileRows, ListRows, Rows, list_rows
 from synthgen.steps import Fan, fan_of
+from synthgen.tokenizing import tokenizer_file
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
 ATTEMPTS_PER_ROW = 10
+MOST_TASKS = 2**53 - 1  # what provenance can count, as JSON has it
 
 Names = set[str] | None  # those that a template may use; None where nobody knows yet
 
@@ -73,6 +78,7 @@ class Loaded:
     notices: Sequence[str]
     base_url: str | None = None
     balance: Balance | None = None
+    drawn_from: Mapping[str, Sequence[Path]] = field(default_factory=dict)
 
     @property
     def runs(self) -> Path:
@@ -281,9 +287,7 @@ _PARTS_BY_KEY: Mapping[str, type[BaseModel]] = {
     "budget": language.Budget,
     "prices": language.Prices,
     "output": language.Output,
-    "a file": FileSeed,
-    "a choice": language.ChoiceSeed,
-    "a list": language.ValuesSeed,
+    **KINDS,
     "inline": PromptBody,
     "extract": language.Extract,
     "a value": language.ValueField,
@@ -301,7 +305,7 @@ def _known_keys(loc: Sequence[str | int], whole: type[BaseModel]) -> list[str]:
         model = language.Step
     else:
         model = _PARTS_BY_KEY.get(str(parent[-1]), whole)
-    kinds = ["choice", "values"] if model is FileSeed else []
+    kinds = list(KEYS) if model is FileSeed else []
     return [field.alias or name for name, field in model.model_fields.items()] + kinds
 
 
@@ -337,7 +341,15 @@ def _nearest(name: str, known: Sequence[str]) -> str | None:
 
 
 def _shown(loc: Sequence[str | int]) -> str:
-    tags = {"a file", "a choice", "a list", "mapping", "name", "inline", "[key]", "a text", "a value"}
+    tags = {
+        *(kind for kind in KINDS if " " in kind),
+        "cases",
+        "mapping",
+        "name",
+        "inline",
+        "[key]",
+        "a value",
+    }
     parts = [str(part) for place, part in enumerate(loc) if not (place and part in tags)]
     return "`" + ".".join(parts) + "`" if parts else "the file"
 
@@ -361,6 +373,7 @@ class _Loader:
         self.problems: list[Problem] = []
         self.notices: list[str] = []
         self.files: dict[str, FileRows] = {}
+        self.drawn_from: dict[str, list[Path]] = {}
         self.overridden = False
         self.used: set[str] = set()  # names of fields that something looks at
 
@@ -384,7 +397,12 @@ class _Loader:
             for place, message, hint in wrong:
                 self._wrong(place, message, hint)
             raise RecipeError(self.problems)
-        plan = Plan(self.recipe.seed, rows, choices, self._limit(rows))
+        limit = self._limit(rows)
+        if limit is not None and limit > MOST_TASKS:
+            key = "target" if self.recipe.target is not None else "tasks" if self.recipe.tasks else "seeds"
+            self._wrong((key,), f"that makes {limit:,} tasks, and {MOST_TASKS:,} is the most")
+            raise RecipeError(self.problems)
+        plan = Plan(self.recipe.seed, rows, choices, limit)
         return Loaded(
             self.recipe,
             self.file,
@@ -398,6 +416,7 @@ class _Loader:
             tuple(self.notices),
             base_url,
             balance,
+            self.drawn_from,
         )
 
     def _note_unused(self) -> None:
@@ -411,27 +430,113 @@ class _Loader:
     def _wrong(self, loc: Sequence[str | int], message: str, hint: str | None = None) -> None:
         self.problems.append(self.file.problem((*self.within, *loc), message, hint))
 
-    def _seeds(self) -> tuple[dict[str, Rows], dict[str, Drawn]]:
+    def _seeds(self) -> tuple[dict[str, Rows], dict[str, Sampler]]:
         rows: dict[str, Rows] = {}
-        choices: dict[str, Drawn] = {}
+        choices: dict[str, Sampler] = {}
+        pools: dict[str, FileRows] = {}
+        through = {name for name, spec in self.recipe.seeds.items() if goes_through(spec)}
+        known = set(through)
         for name, spec in self.recipe.seeds.items():
-            if isinstance(spec, ChoiceSeed):
-                choices[name] = drawn(spec)
-            elif isinstance(spec, ValuesSeed):
+            if isinstance(spec, ValuesSeed):
                 rows[name] = list_rows(spec)
-            elif (found := self._file_rows(name, spec)) is not None:
+            elif isinstance(spec, FileSeed):
+                found = self._file_rows(name, spec)
+                if found is None:
+                    continue
                 self.files[name] = found
-                if spec.sample:
+                if name in through:
+                    rows[name] = found
+                elif spec.n is None:
                     choices[name] = Drawn(list(found))
                 else:
-                    rows[name] = found
+                    choices[name] = Several(list(found), spec.n)
+                    pools[name] = found
+            elif (made := self._sampler(name, spec, known)) is not None:
+                choices[name] = made
+            known.add(name)
+        for name, pool in pools.items():
+            self._check_pool(name, pool, rows)
         if not self.recipe.seeds and not self.recipe.steps:
             self._wrong((), "there is nothing to do: the recipe has neither `seeds:` nor `steps:`")
         elif not rows and self.recipe.tasks is None and self.recipe.target is None and not self.problems:
             self._wrong((), "nothing says how many: give `tasks:`, `target:` or a seed to go through")
         return rows, choices
 
-    def _file_rows(self, name: str, spec: FileSeed) -> FileRows | None:
+    def _sampler(self, name: str, spec: Seed, known: set[str]) -> Sampler | None:
+        """What draws; `known` are the seeds that it may depend on."""
+        loc = ("seeds", name)
+        if isinstance(spec, CasesSeed):
+            self._check_cases(name, spec, known)
+        for at, text in _texts(spec):
+            self._check_template(self.file, (*self.within, *loc, *at), TextTemplate(text), known)
+        samplers = Samplers(self.project)
+        try:
+            made = samplers.make(spec)
+        except CannotDraw as error:
+            self._wrong(loc, str(error), error.hint)
+            return None
+        except RecipeError as error:
+            self.problems.extend(error.problems)
+            return None
+        except OutsideProject as error:
+            self._wrong(
+                loc, f"{error} leads out of the project", "allow its folder with `--allow-path FOLDER`"
+            )
+            return None
+        except (OSError, ValueError, RuntimeError) as error:
+            self._wrong(loc, f"cannot be read: {error}")
+            return None
+        if samplers.files:
+            self.drawn_from[name] = list(samplers.files)
+        return made
+
+    def _check_cases(self, name: str, spec: CasesSeed, known: set[str]) -> None:
+        loc = ("seeds", name, "by")
+        on = spec.by if spec.by in known else spec.by.split(".")[0]
+        if on not in known:
+            hint = did_you_mean(on, known)
+            if on in self.recipe.seeds:
+                hint = "what is drawn stands after what it depends on"
+            self._wrong(loc, f"there is no seed {on!r} before this one", hint)
+            return
+        self.used.add(on)
+        other = self.recipe.seeds[on]
+        values: Iterable[Any] | None = None
+        if on == spec.by and isinstance(other, ValuesSeed | ChoiceSeed):
+            values = other.values if isinstance(other, ValuesSeed) else other.choice
+        if spec.otherwise is None and values is None:
+            self._wrong(loc, f"which values {spec.by} has is not known, so there has to be an `otherwise:`")
+        elif values is not None:
+            there = {case_of(value) for value in values}
+            missing = sorted(there - spec.cases.keys())
+            if missing and spec.otherwise is None:
+                self._wrong(
+                    ("seeds", name, "cases"),
+                    f"there is no case for {missing[0]!r:.80}",
+                    "add it, or `otherwise:`",
+                )
+            for key in sorted(spec.cases.keys() - there):
+                self._wrong(
+                    ("seeds", name, "cases", key),
+                    f"{spec.by} is never {key!r:.80}",
+                    did_you_mean(key, there),
+                )
+
+    def _check_pool(self, name: str, pool: FileRows, rows: Mapping[str, Rows]) -> None:
+        """There are enough different rows, also without those that a task goes through."""
+        wanted = pool.spec.n or 0
+        different = len(pool) - sum(times - 1 for times in pool.repeats.values())
+        own = sum(
+            1 for other in rows.values() if isinstance(other, FileRows) and set(other.files) & set(pool.files)
+        )
+        if different < wanted + own:
+            besides = " besides the task's own" if own else ""
+            self._wrong(
+                ("seeds", name, "n"),
+                f"{pool.spec.path} has {different:,} different rows, too few for {wanted:,}{besides}",
+            )
+
+    def _file_rows(self, name: str, spec: FileSeed) -> FileRows | None:  # noqa: PLR0911
         loc = ("seeds", name, "path")
         try:
             files = self.project.files(spec.path, spec.split)
@@ -448,16 +553,35 @@ class _Loader:
             of = f" of the split {spec.split}" if spec.split else ""
             self._wrong(loc, f"there is no file {spec.path}{of}", did_you_mean(spec.path, near))
             return None
-        found = FileRows(spec, files, self.project)
         try:
+            tokenizer = self._tokenizer(spec)
+            found = FileRows(spec, files, self.project, tokenizer)
             len(found)
             skipped = found.skipped
         except RecipeError as error:
             self.problems.extend(error.problems)
             return None
+        except OutsideProject as error:
+            hint = "allow its folder with `--allow-path FOLDER`"
+            self._wrong(("seeds", name, "chunk", "tokenizer"), f"{error} leads out of the project", hint)
+            return None
+        except ValueError as error:
+            self._wrong(("seeds", name, "chunk"), str(error))
+            return None
         if skipped:
             self.notices.append(f"seed {name}: {skipped:,} bad rows are skipped, as `on_bad_row: skip` says")
         return found
+
+    def _tokenizer(self, spec: FileSeed) -> Path | None:
+        """The file that counts the tokens of chunks. Raises OutsideProject or ValueError."""
+        if spec.chunk is None or spec.chunk.tokens is None:
+            return None
+        if spec.chunk.tokenizer is not None:
+            path = self.project.inside(spec.chunk.tokenizer)
+            if not path.is_file():
+                raise ValueError(f"there is no file {spec.chunk.tokenizer[:200]}")
+            return path
+        return tokenizer_file(str(spec.chunk.model))
 
     def _limit(self, rows: Mapping[str, Rows]) -> int | None:
         recipe = self.recipe
@@ -791,6 +915,20 @@ def _references(schema: Any) -> Iterator[str]:
     elif isinstance(schema, list):
         for value in schema:
             yield from _references(value)
+
+
+def _texts(spec: Seed) -> list[tuple[tuple[str, ...], str]]:
+    """The templates of a drawn seed, each with where it stands in it."""
+    if isinstance(spec, TextSeed):
+        return [(("text",), spec.text)]
+    if not isinstance(spec, CasesSeed):
+        return []
+    found: list[tuple[tuple[str, ...], str]] = [
+        (("cases", key, "text"), case.text) for key, case in spec.cases.items() if isinstance(case, TextSeed)
+    ]
+    if isinstance(spec.otherwise, TextSeed):
+        found.append((("otherwise", "text"), spec.otherwise.text))
+    return found
 
 
 def _overridden(said: Mapping[str, Any]) -> ModelRef:

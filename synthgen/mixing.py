@@ -19,7 +19,8 @@ from synthgen.errors import RecipeError, UsageError
 from synthgen.export.durable import create
 from synthgen.project import Project
 from synthgen.provenance.manifest import MANIFEST, statement_in
-from synthgen.recipe import NAME, FileSeed, RecordShape
+from synthgen.recipe import NAME, RecordShape
+from synthgen.seed_kinds import FileSeed
 from synthgen.seeds import FileRows
 from synthgen.yamlfile import read_yaml
 

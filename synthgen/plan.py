@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from synthgen.seeds import Drawn, Rows, SeedRow
+from synthgen.samplers import Sampler, SeedFailed
+from synthgen.seeds import Rows, SeedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Task:
     """One place in the order: its seed values and its index.
 
     `digest` stands for the values of the seeds that are gone through (not the drawn ones), `repeat` is
-    how many earlier tasks had the same.
+    how many earlier tasks had the same. `fault` says why a value could not be drawn: such a task fails.
     """
 
     index: int
@@ -24,6 +25,7 @@ class Task:
     digest: bytes
     repeat: int
     sources: Sequence[Mapping[str, Any]]
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Plan:
 
     seed: int
     rows: Mapping[str, Rows]
-    choices: Mapping[str, Drawn]
+    choices: Mapping[str, Sampler]
     limit: int | None
 
     @property
@@ -73,12 +75,18 @@ class Plan:
             for name, row in zip(names, rows, strict=True)
             if row.source is not None
         ]
+        fault = None
         for name, choices in self.choices.items():
-            row = choices.pick(self.seed, name, digest, repeat)
+            try:
+                row = choices.pick(self.seed, name, digest, repeat, values, rows)
+            except SeedFailed as error:
+                fault = str(error)
+                break
             values[name] = row.value
-            if row.source is not None:
-                sources.append({"seed": name, **row.source})
-        return Task(index, values, digest, repeat, sources)
+            sources += [
+                {"seed": name, **each.source} for each in row.parts or (row,) if each.source is not None
+            ]
+        return Task(index, values, digest, repeat, sources, fault)
 
 
 Counted = tuple[SeedRow, int, int]  # a row, how many equal ones come before it, how many there are in all

@@ -8,8 +8,8 @@ from typing import Any
 
 from synthgen.conversation import NoConversation, conversation
 from synthgen.project import Project
-from synthgen.recipe import FileSeed
 from synthgen.record import Record
+from synthgen.seed_kinds import FileSeed
 from synthgen.seeds import FileRows
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +17,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from synthgen.seed_kinds import Part, Seed, expand_seed
 
 NAME = re.compile(r"^[A-Za-z0-9._-]{1,80}$")
 STRADDLE = "straddle"  # the filter that keeps what is alike in one split
@@ -38,12 +39,6 @@ class Misplaced(ValueError):
     def __init__(self, message: str, *at: str | int) -> None:
         super().__init__(message)
         self.at = at
-
-
-class Part(BaseModel):
-    """A part of a recipe: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Sampling(Part):
@@ -105,54 +100,6 @@ class ModelRef(Part):
             raise ValueError(f"base_url belongs to engine: openai, not to {self.engine}")
         return self
 
-
-class FileSeed(Part):
-    """Rows of files: JSONL, JSON, CSV, TSV, Parquet and Arrow by row, text and Markdown by file."""
-
-    path: str = Field(min_length=1, description="A path or glob beneath the project's root.")
-    field: str | None = Field(None, description="The one field to take; without it, the whole row.")
-    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "text"] | None = None
-    split: str | None = Field(None, description="Of a folder that holds a dataset: one of its splits.")
-    limit: int | None = Field(None, ge=1, description="Only the first so many rows.")
-    sample: bool = Field(False, description="Draw a row for each task instead of going through all.")
-    on_bad_row: Literal["stop", "skip"] = "stop"
-    licence: str | None = Field(None, description="Of the file, for the provenance of each row.")
-    origin: str | None = Field(
-        None,
-        description="The field in which a row says where it is from: provenance, and no part of its value.",
-    )
-
-
-class ChoiceSeed(Part):
-    """One of several values, drawn anew for each task, by weight where weights are given."""
-
-    choice: list[Json] | dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-
-
-class ValuesSeed(Part):
-    """A list in the recipe, gone through in order; several such seeds make a cross product."""
-
-    values: list[Json] = Field(min_length=1)
-
-
-def _seed_kind(value: Any) -> str:
-    if isinstance(value, ChoiceSeed) or (isinstance(value, Mapping) and "choice" in value):
-        return "a choice"
-    if isinstance(value, ValuesSeed) or (isinstance(value, Mapping) and "values" in value):
-        return "a list"
-    return "a file"
-
-
-def _expand_seed(value: Any) -> Any:
-    return {"values": value} if isinstance(value, list) else value
-
-
-Seed = Annotated[
-    Annotated[FileSeed, Tag("a file")]
-    | Annotated[ChoiceSeed, Tag("a choice")]
-    | Annotated[ValuesSeed, Tag("a list")],
-    Discriminator(_seed_kind),
-]
 
 MessageTemplate = dict[Role, str]
 
@@ -485,7 +432,7 @@ class Recipe(Part):
     @field_validator("seeds", mode="before")
     @classmethod
     def _lists_are_values(cls, value: Any) -> Any:
-        return {key: _expand_seed(seed) for key, seed in value.items()} if isinstance(value, dict) else value
+        return {key: expand_seed(seed) for key, seed in value.items()} if isinstance(value, dict) else value
 
     @field_validator("filters", mode="before")
     @classmethod

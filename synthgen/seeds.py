@@ -18,13 +18,16 @@ from typing import Any
 
 import orjson
 
+from synthgen.chunks import Cutter, cutter
 from synthgen.digests import draw, value_digest
+from synthgen.documents import NotReadable, plain, read_document, reader_version
 from synthgen.errors import Problem, RecipeError
 from synthgen.project import Project
-from synthgen.recipe import ChoiceSeed, FileSeed, ValuesSeed
+from synthgen.seed_kinds import ChoiceSeed, FileSeed, ValuesSeed
 from synthgen.yamlfile import did_you_mean
 
 MAX_ROW_BYTES = 64_000_000
+BATCH_BYTES = 64_000_000
 MANY = 100_000
 _FORMATS = {
     ".jsonl": "jsonl",
@@ -35,19 +38,31 @@ _FORMATS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".txt": "text",
-    ".md": "text",
-    ".markdown": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
     ".rst": "text",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".pdf": "pdf",
 }
+DOCUMENTS = ("text", "markdown", "html", "pdf")
+
+
+Located = tuple[int, Any, Mapping[str, Any]]  # line or row, value, and what part of it
 
 
 @dataclass(frozen=True, slots=True)
 class SeedRow:
-    """One value with its digest and, for a row of a file, where it came from."""
+    """One value with its digest and, for a row of a file, where it came from.
+
+    `parts` are the rows that a list was made of.
+    """
 
     value: Any
     digest: bytes
     source: Mapping[str, Any] | None = None
+    parts: Sequence[SeedRow] = ()
 
 
 class BadRow(Exception):
@@ -66,17 +81,18 @@ class FileRows:
     spec: FileSeed
     files: Sequence[Path]
     project: Project
+    tokenizer: Path | None = None
 
     def __iter__(self) -> Iterator[SeedRow]:
         """Every row. Raises RecipeError, with file and line, at one that cannot be read."""
         left = self.spec.limit if self.spec.limit is not None else -1
         for file in self.files:
             shown = self.project.relative(file)
-            for line, row in self._rows(file):
+            for line, row, span in self._rows(file):
                 left -= 1
                 origin, value = self._origin(row)
                 digest = value_digest(value)
-                source: dict[str, Any] = {"path": shown, "row": line, "sha256": digest.hex()}
+                source: dict[str, Any] = {"path": shown, "row": line, "sha256": digest.hex(), **span}
                 if origin is not None:
                     source["origin"] = origin
                 if self.spec.licence:
@@ -128,7 +144,12 @@ class FileRows:
                 found[self.project.relative(file)] = hashlib.file_digest(handle, "sha256").hexdigest()
         return found
 
-    def _rows(self, file: Path) -> Iterator[tuple[int, Any]]:
+    @property
+    def readers(self) -> list[str]:
+        """The libraries, with their versions, on which the text of these files depends."""
+        return sorted({found for file in self.files if (found := reader_version(self._kind(file)))})
+
+    def _rows(self, file: Path) -> Iterator[Located]:
         for item in self._read(file):
             if isinstance(item, BadRow):
                 if self.spec.on_bad_row == "skip":
@@ -137,17 +158,63 @@ class FileRows:
                 raise RecipeError([Problem(str(item), file, item.line, hint=hint)])
             yield item
 
-    def _read(self, file: Path) -> Iterator[tuple[int, Any] | BadRow]:
-        kind = self.spec.format or _FORMATS.get(file.suffix.lower())
-        if kind is None:
+    def _kind(self, file: Path) -> str:
+        return self.spec.format or _FORMATS.get(file.suffix.lower(), "")
+
+    def _read(self, file: Path) -> Iterator[Located | BadRow]:
+        kind = self._kind(file)
+        if not kind:
             raise RecipeError(
                 [Problem(f"its format cannot be told from {file.suffix!r}", file, hint="set `format:`")]
             )
         try:
+            if kind in DOCUMENTS:
+                yield from self._document(file, kind)
+                return
             for item in _READERS[kind](file, self.project):
-                yield item if isinstance(item, BadRow) else self._take(item)
+                taken = item if isinstance(item, BadRow) else self._take(item)
+                if isinstance(taken, BadRow):
+                    yield taken
+                elif self._cutter is None:
+                    yield (*taken, {})
+                else:
+                    yield from self._cut(*taken)
         except OSError as error:
             raise RecipeError([Problem(f"cannot be read: {error.strerror}", file)]) from None
+
+    @cached_property
+    def _cutter(self) -> Cutter | None:
+        return cutter(self.spec.chunk, self.tokenizer) if self.spec.chunk is not None else None
+
+    def _cut(self, line: int, value: Any) -> Iterator[Located | BadRow]:
+        if not isinstance(value, str):
+            hint = None if self.spec.field else "say with `field:` which text is to be cut"
+            yield BadRow("has no text to cut into chunks", line, hint)
+            return
+        assert self._cutter is not None
+        for chunk in self._cutter.cut(plain(value)):
+            yield line, chunk.text, {"start": chunk.start, "end": chunk.end}
+
+    def _document(self, file: Path, kind: str) -> Iterator[Located | BadRow]:
+        try:
+            document = read_document(file, kind)
+        except NotReadable as error:
+            yield BadRow(str(error), error.line, error.hint)
+            return
+        row: dict[str, Any] = {"text": document.text, "path": self.project.relative(file)}
+        if self._cutter is None:
+            taken = self._take((1, row))
+            yield taken if isinstance(taken, BadRow) else (*taken, {})
+            return
+        for chunk in self._cutter.cut(document):
+            heading, page = document.heading_path(chunk.start), document.page(chunk.start)
+            taken = self._take((1, {**row, "text": chunk.text, "heading": heading}))
+            span: dict[str, Any] = {"start": chunk.start, "end": chunk.end}
+            if page is not None:
+                span["page"] = page
+            if heading:
+                span["heading"] = heading
+            yield taken if isinstance(taken, BadRow) else (*taken, span)
 
     def _take(self, item: tuple[int, Any]) -> tuple[int, Any] | BadRow:
         line, row = item
@@ -242,13 +309,17 @@ def _parquet(file: Path, _: Project) -> Iterator[tuple[int, Any] | BadRow]:
 
     try:
         with pq.ParquetFile(file) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=1024):
+            number, groups = 0, [table.metadata.row_group(n) for n in range(table.num_row_groups)]
+            largest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+            if largest > MAX_ROW_BYTES:
+                yield BadRow(f"has rows of {largest:,} bytes, and {MAX_ROW_BYTES:,} is the most", 1)
+                return
+            for batch in table.iter_batches(batch_size=min(1024, max(BATCH_BYTES // max(largest, 1), 1))):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, orjson.loads(orjson.dumps(row, default=str))
-    except pa.ArrowException as error:
-        yield BadRow(f"is not Parquet: {error}", 1)
+    except (pa.ArrowException, MemoryError) as error:
+        yield BadRow(f"is not Parquet: {error or 'its rows are larger than the memory'}", 1)
 
 
 def _arrow(file: Path, _: Project) -> Iterator[tuple[int, Any] | BadRow]:
@@ -267,16 +338,8 @@ def _arrow(file: Path, _: Project) -> Iterator[tuple[int, Any] | BadRow]:
                     for row in batch.slice(part, 1024).to_pylist():
                         number += 1
                         yield number, orjson.loads(orjson.dumps(row, default=str))
-    except pa.ArrowException as error:
-        yield BadRow(f"is not Arrow: {error}", 1)
-
-
-def _text(file: Path, project: Project) -> Iterator[tuple[int, Any] | BadRow]:
-    raw = file.read_bytes()
-    try:
-        yield 1, {"text": raw.decode("utf-8-sig"), "path": project.relative(file)}
-    except UnicodeDecodeError as error:
-        yield BadRow("is not UTF-8", raw[: error.start].count(b"\n") + 1)
+    except (pa.ArrowException, MemoryError) as error:
+        yield BadRow(f"is not Arrow: {error or 'its rows are larger than the memory'}", 1)
 
 
 _READERS = {
@@ -286,7 +349,6 @@ _READERS = {
     "tsv": _tsv,
     "parquet": _parquet,
     "arrow": _arrow,
-    "text": _text,
 }
 
 
@@ -330,11 +392,16 @@ class Drawn:
     rows: Sequence[SeedRow]
     weights: Sequence[float] | None = None
 
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
     @cached_property
     def _edges(self) -> list[float]:
         return list(accumulate(self.weights or []))
 
-    def pick(self, seed: int, field: str, task: bytes, repeat: int) -> SeedRow:
+    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
         """The row for this task: the same whenever and wherever it is asked for."""
         number = draw(seed, field, task, repeat)
         if self.weights is None:

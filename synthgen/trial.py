@@ -49,6 +49,9 @@ def trial(loaded: Loaded) -> Trial:
     characters, messages = Counter[str](), Counter[str]()
     failures: list[Problem] = []
     for task in tasks:
+        if task.fault is not None:
+            failures.append(Problem(task.fault, loaded.file.path))
+            continue
         for step in loaded.steps:
             try:
                 rendered = step.prompt.render({**later, **task.values})

@@ -17,8 +17,8 @@ from synthgen.driver import RunResult
 from synthgen.engines.base import Request
 from synthgen.errors import RunError
 from synthgen.plan import Plan
-from synthgen.recipe import ChoiceSeed
 from synthgen.recurate import recurate
+from synthgen.seed_kinds import ChoiceSeed
 from synthgen.seeds import ListRows, SeedRow, drawn, value_digest
 from tests.support import FakeEngine, adds_up, docs, loaded, no_more_than, problems, project, recipe, tree
 

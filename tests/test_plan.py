@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.plan import Plan, Task
-from synthgen.recipe import ChoiceSeed, ValuesSeed
+from synthgen.seed_kinds import ChoiceSeed, ValuesSeed
 from synthgen.seeds import drawn, list_rows
 from tests.support import docs, loaded, recipe
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from synthgen import load
 from synthgen.errors import Problem
 from synthgen.project import Project
-from synthgen.recipe import ChoiceSeed, FileSeed
+from synthgen.seed_kinds import ChoiceSeed, FileSeed
 from synthgen.seeds import FileRows, drawn
 from tests.support import jsonl, problems, project, recipe, write
 

@@ -17,6 +17,7 @@ from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_recor
 
 KINDS = ("seed", "prompt", "model", "filter")
 FIRST_TRY = b'{"attempt":0,'  # how the body of a request begins that is not asked again
+_SPAN = re.compile(r"^(.+):(\d{1,12}):(\d{1,12})-(\d{1,12})$")
 _DIGEST = re.compile(r"^([0-9a-f]{32}|[0-9a-f]{64})$")
 
 Descends = Callable[[RecordEntry], bool]
@@ -43,8 +44,9 @@ class Traced:
 
 
 def trace(place: Place, source: str) -> Traced:
-    """What descends from a seed (its path, `path:row`, or the digest of a file or a row), a prompt (name or
-    digest), a model (id or weights) or a filter (name: whatever it measured).
+    """What descends from a seed (its path, `path:row`, of chunks `path:row:start-end` in characters, or the
+    digest of a file or a row), a prompt (name or digest),
+    a model (id or weights) or a filter (name: whatever it measured).
 
     `seed:`, `prompt:`, `model:` and `filter:` before it say which of these is meant. Raises UsageError where
     there is no such source, CannotJudge where there is no journal.
@@ -101,11 +103,25 @@ class _Sources:
         paths = {path for path, digest in files.items() if name in (path, digest)}
         if paths:
             return lambda entry: any(each["path"] in paths for each in entry.sources)
+        if span := _SPAN.match(name):
+            return self._overlaps(files, *span.groups())
         path, _, row = name.rpartition(":")
         if path in files and row.isdecimal():
             number = int(row)
             return lambda entry: any(each["path"] == path and each["row"] == number for each in entry.sources)
         return None
+
+    def _overlaps(self, files: Mapping[str, Any], path: str, *numbers: str) -> Descends | None:
+        """Chunks that have a character in common with a stretch of a text."""
+        row, start, end = map(int, numbers)
+        if path not in files:
+            return None
+        return lambda entry: any(
+            each["path"] == path
+            and each["row"] == row
+            and (each.get("start", 0) < end and start < each.get("end", end))
+            for each in entry.sources
+        )
 
     def _prompt(self, name: str) -> Descends | None:
         prompts = self._lock["prompts"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import orjson
@@ -22,8 +23,9 @@ from synthgen.digests import RequestFrame, record_id, request_frame, request_key
 from synthgen.engines.base import ModelIdentity
 from synthgen.journal import RecordEntry
 from synthgen.prompt import Prompt, PromptFailed
-from synthgen.recipe import ChoiceSeed, FileSeed, Step
-from synthgen.seeds import drawn
+from synthgen.recipe import Step
+from synthgen.samplers import CannotDraw, Samplers, SeedFailed, needs_file
+from synthgen.seed_kinds import FileSeed, goes_through, uses_faker
 from synthgen.steps import Fan, NoQuestions, path_of
 
 
@@ -121,16 +123,17 @@ class _Replay:
     def _check_sources(self, values: Mapping[str, Any]) -> None:
         for source in self._entry.sources:
             seed = source["seed"]
-            if seed not in values or value_digest(values[seed]).hex() != source["sha256"]:
+            spec = self._recipe.seeds.get(seed)
+            several = isinstance(spec, FileSeed) and spec.n is not None
+            there = values.get(seed)
+            held = there if several and isinstance(there, list) else [there]
+            if seed not in values or source["sha256"] not in {value_digest(each).hex() for each in held}:
                 self._found.differs.append(f"fields.{seed}: is not the seed row that its source names")
 
     def _check_id(self, values: Mapping[str, Any]) -> None:
         """The id follows from the rows; so do the choices that were drawn."""
         seeds = self._recipe.seeds
-        rows = [
-            name for name, spec in seeds.items()
-            if not isinstance(spec, ChoiceSeed) and not (isinstance(spec, FileSeed) and spec.sample)
-        ]  # fmt: skip
+        rows = [name for name, spec in seeds.items() if goes_through(spec)]
         material = b"".join(name.encode() + b"\0" + value_digest(values[name]) for name in rows)
         task = hashlib.sha256(material).digest()[:16]
         if self._repeat is None:
@@ -138,10 +141,21 @@ class _Replay:
         if record_id(self._recipe.name, task, self._repeat, self._entry.branch) != self._entry.id:
             self._found.differs.append("id: does not follow from the seeds")
         for name, spec in seeds.items():
-            if isinstance(spec, ChoiceSeed):
-                picked = drawn(spec).pick(self._recipe.seed, name, task, self._repeat).value
-                if picked != values[name]:
-                    self._found.differs.append(f"fields.{name}: is not what is drawn for this task")
+            if goes_through(spec) or isinstance(spec, FileSeed) or needs_file(spec):
+                continue  # what is drawn from a file has a source, which names its digest
+            try:
+                sampler = Samplers(self._run.project).make(spec)
+                again = sampler.pick(self._recipe.seed, name, task, self._repeat, values, ())
+            except (CannotDraw, SeedFailed) as error:
+                self._found.unjudged.append(f"fields.{name}: cannot be drawn again: {error}")
+                continue
+            if again.value == values[name]:
+                continue
+            said = self._run.lock["seeds"].get(name, {})
+            if uses_faker(spec) and said.get("reader") != [f"faker {version('faker')}"]:
+                self._found.unjudged.append(f"fields.{name}: another Faker made it up: {said.get('reader')}")
+            else:
+                self._found.differs.append(f"fields.{name}: is not what is drawn for this task")
 
     def _step(self, fan: Fan, values: dict[str, Any]) -> None:
         """Add what a step adds to the values."""

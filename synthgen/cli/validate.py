@@ -102,7 +102,7 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
         "output_tokens_at_most": shown * sum(most for _, most in of_step.values()) // branches,
         "money_at_most": _money(loaded, of_step, shown / branches),
         "seeds": {name: len(rows) for name, rows in loaded.plan.rows.items()}
-        | {name: len(choices.rows) for name, choices in loaded.plan.choices.items()},
+        | {name: choices.size for name, choices in loaded.plan.choices.items()},
         "steps": [
             {
                 "name": step.name,
@@ -168,7 +168,7 @@ def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
         out(f"tasks    {plan['tasks']:,}")
     for name, count in plan["seeds"].items():
         drawn = "to draw from" if name in loaded.plan.choices else "to go through"
-        out(f"seed     {name}: {count:,} {drawn}")
+        out(f"seed     {name}: " + (f"{count:,} {drawn}" if count is not None else "drawn for each task"))
     for step in plan["steps"]:
         sampling = ", ".join(f"{key} {value}" for key, value in step["sampling"].items())
         structured = ", structured" if step["structured"] else ""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import orjson
 
 from synthgen import __version__
 from synthgen.chain import describe
-from synthgen.digests import sha256
+from synthgen.digests import file_digest, sha256
 from synthgen.engines.base import ModelIdentity
 from synthgen.loading import Loaded
-from synthgen.recipe import FileSeed, Recipe
+from synthgen.recipe import Recipe
+from synthgen.seed_kinds import FileSeed, TaxonomySeed, uses_faker
 
 PACE = frozenset({"concurrency", "max_concurrency"})
 
@@ -26,7 +28,7 @@ def lock(loaded: Loaded, models: Mapping[str, ModelIdentity]) -> dict[str, Any]:
     return {
         "synthgen": __version__,
         **locked_recipe(loaded.recipe),
-        "seeds": {name: {"rows": len(rows), "files": rows.digests()} for name, rows in loaded.files.items()},
+        "seeds": _seeds(loaded),
         "prompts": {step.name: _prompt(step.prompt.name, step.prompt.sha256) for step in loaded.steps},
         "sampling": {step.name: dict(step.sampling) for step in loaded.steps},
         "models": {name or "default": _model(identity) for name, identity in sorted(models.items())},
@@ -35,9 +37,26 @@ def lock(loaded: Loaded, models: Mapping[str, ModelIdentity]) -> dict[str, Any]:
     }
 
 
+def _seeds(loaded: Loaded) -> dict[str, Any]:
+    """The files that seeds come from, and the libraries and the tokenizer that made rows of them."""
+    found: dict[str, Any] = {}
+    for name, rows in loaded.files.items():
+        found[name] = {"rows": len(rows), "files": rows.digests()}
+        if rows.readers:
+            found[name]["reader"] = rows.readers
+        if rows.tokenizer is not None:
+            found[name]["tokenizer"] = file_digest(rows.tokenizer)
+    for name, paths in loaded.drawn_from.items():
+        found[name] = {"files": {loaded.project.relative(path): file_digest(path) for path in paths}}
+    for name, spec in loaded.recipe.seeds.items():
+        if uses_faker(spec):
+            found.setdefault(name, {"files": {}})["reader"] = [f"faker {version('faker')}"]
+    return found
+
+
 def licences(recipe: Recipe) -> list[str]:
     """What the recipe says of its sources' licences, each once; empty where it says nothing."""
-    files = [seed for seed in recipe.seeds.values() if isinstance(seed, FileSeed)]
+    files = [seed for seed in recipe.seeds.values() if isinstance(seed, FileSeed | TaxonomySeed)]
     return sorted({seed.licence for seed in files if seed.licence})
 
 

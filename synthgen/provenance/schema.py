@@ -184,6 +184,12 @@ class Source(_Form):
         None,
         description="What the row itself says of where it is from: of a mix, its dataset and its statement.",
     )
+    start: Count | None = Field(None, description="Of a chunk: where its text begins, in characters from 0.")
+    end: Count | None = Field(
+        None, description="Of a chunk: where its text ends; `start` is in it, `end` not."
+    )
+    page: Count | None = Field(None, description="Of a PDF: the page, from 1, on which it begins.")
+    heading: list[str] | None = Field(None, description="The headings that it stands under, from the top.")
 
 
 class Stated(_Form):

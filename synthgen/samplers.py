@@ -1,0 +1,418 @@
+"""Samplers: what is drawn for each task, by a keyed function that nothing else moves."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import floor
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Protocol
+
+from synthgen.digests import draw, value_digest
+from synthgen.project import Project
+from synthgen.prompt import PromptFailed, TextTemplate
+from synthgen.seed_kinds import (
+    CasesSeed,
+    ChoiceSeed,
+    DateRange,
+    DateSeed,
+    FakerSeed,
+    FloatRange,
+    FloatSeed,
+    IntRange,
+    IntSeed,
+    TaxonomySeed,
+    TextSeed,
+    case_of,
+)
+from synthgen.seeds import Drawn, SeedRow, drawn
+from synthgen.yamlfile import did_you_mean, read_yaml
+
+MAX_LEAVES = 100_000
+MAX_DEPTH = 32
+# Of what Faker makes up: plain texts that follow from its seed alone, as dates do not.
+FAKED = frozenset(
+    "name name_female name_male name_nonbinary first_name first_name_female first_name_male last_name prefix "
+    "suffix job company company_suffix catch_phrase bs email safe_email user_name domain_name phone_number "
+    "address street_address street_name city state country country_code postcode language_name color_name "
+    "currency_name word sentence text paragraph".split()
+)
+NO_FAKER = "`faker:` takes the library Faker: pip install 'synthgen-data[faker]'"
+
+
+class SeedFailed(Exception):
+    """A value cannot be drawn for a task, because of the values that it depends on."""
+
+
+class CannotDraw(Exception):
+    """A seed says what cannot be drawn from. `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Sampler(Protocol):
+    """Gives each task a value; `size` is how many there are, None where they are not counted."""
+
+    @property
+    def size(self) -> int | None:
+        """How many values there are."""
+
+    def pick(
+        self,
+        seed: int,
+        field: str,
+        task: bytes,
+        repeat: int,
+        values: Mapping[str, Any],
+        rows: Sequence[SeedRow],
+    ) -> SeedRow:
+        """The value for a task, which has these values and rows already. Raises SeedFailed."""
+
+
+def _row(value: Any) -> SeedRow:
+    return SeedRow(value, value_digest(value))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Whole numbers, each as likely."""
+
+    spec: IntRange
+
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return self.spec.max - self.spec.min + 1
+
+    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
+        """One of them."""
+        count = self.spec.max - self.spec.min + 1
+        return _row(self.spec.min + min(floor(draw(seed, field, task, repeat) * count), count - 1))
+
+
+@dataclass(frozen=True)
+class Number:
+    """Numbers, uniform, or normal by the inverse of the distribution's function."""
+
+    spec: FloatRange
+
+    @property
+    def size(self) -> None:
+        """How many values there are, which nobody counts."""
+        return None
+
+    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
+        """One of them, rounded."""
+        spec, share = self.spec, draw(seed, field, task, repeat)
+        if spec.mean is None or spec.sd is None:
+            assert spec.min is not None
+            assert spec.max is not None
+            value = spec.min * (1 - share) + spec.max * share
+        else:
+            normal = NormalDist(spec.mean, spec.sd)
+            low = 0.0 if spec.min is None else normal.cdf(spec.min)
+            high = 1.0 if spec.max is None else normal.cdf(spec.max)
+            value = normal.inv_cdf(min(max(low + share * (high - low), 1e-16), 1 - 1e-16))
+        value = round(value, spec.digits)
+        if spec.min is not None:
+            value = max(value, spec.min)
+        if spec.max is not None:
+            value = min(value, spec.max)
+        return _row(int(value) if spec.digits == 0 and value == int(value) else value)
+
+
+@dataclass(frozen=True)
+class Day:
+    """Days, each as likely."""
+
+    spec: DateRange
+
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return (self.spec.to - self.spec.from_).days + 1
+
+    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
+        """One of them, as 2024-05-31."""
+        count = (self.spec.to - self.spec.from_).days + 1
+        days = min(floor(draw(seed, field, task, repeat) * count), count - 1)
+        return _row((self.spec.from_ + datetime.timedelta(days)).isoformat())
+
+
+@dataclass(frozen=True)
+class Faked:
+    """What Faker makes up for a locale."""
+
+    spec: FakerSeed
+
+    @property
+    def size(self) -> None:
+        """How many values there are, which nobody counts."""
+        return None
+
+    @cached_property
+    def _faker(self) -> Any:
+        try:
+            from faker import Faker
+            from faker.config import AVAILABLE_LOCALES
+        except ImportError:
+            raise CannotDraw(NO_FAKER) from None
+        if self.spec.locale not in AVAILABLE_LOCALES:
+            raise CannotDraw(
+                f"Faker has no locale {self.spec.locale!r}", did_you_mean(self.spec.locale, AVAILABLE_LOCALES)
+            )
+        return Faker(self.spec.locale)
+
+    def check(self) -> None:
+        """Raises CannotDraw where Faker is not there, or has no such thing."""
+        names = [self.spec.faker] if isinstance(self.spec.faker, str) else self.spec.faker
+        for name in names:
+            if name not in FAKED:
+                raise CannotDraw(f"{name!r} is nothing that is made up here", did_you_mean(name, FAKED))
+            if not hasattr(self._faker, name):
+                raise CannotDraw(f"Faker has no {name} for the locale {self.spec.locale}")
+
+    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
+        """What follows from the key."""
+        self._faker.seed_instance(floor(draw(seed, field, task, repeat) * 2**53))
+        if isinstance(self.spec.faker, str):
+            return _row(str(getattr(self._faker, self.spec.faker)()))
+        return _row({name: str(getattr(self._faker, name)()) for name in self.spec.faker})
+
+
+@dataclass(frozen=True)
+class Text:
+    """A template over the seeds before it."""
+
+    template: TextTemplate
+
+    @property
+    def size(self) -> None:
+        """How many values there are, which nobody counts."""
+        return None
+
+    def pick(
+        self, _: int, field: str, __: bytes, ___: int, values: Mapping[str, Any], rows: Sequence[SeedRow]
+    ) -> SeedRow:
+        """The text."""
+        try:
+            return _row(self.template.render(values))
+        except PromptFailed as error:
+            raise SeedFailed(f"seed {field}: the template {error}") from None
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Another sampler for each value of a field."""
+
+    by: str
+    cases: Mapping[str, Sampler]
+    otherwise: Sampler | None
+
+    @property
+    def size(self) -> None:
+        """How many values there are, which nobody counts."""
+        return None
+
+    def pick(
+        self,
+        seed: int,
+        field: str,
+        task: bytes,
+        repeat: int,
+        values: Mapping[str, Any],
+        rows: Sequence[SeedRow],
+    ) -> SeedRow:
+        """What the case of this task draws."""
+        value: Any = values
+        for part in _parts(self.by, values):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        found = self.cases.get(case_of(value), self.otherwise)
+        if found is None:
+            raise SeedFailed(f"seed {field}: there is no case for {self.by} = {case_of(value)[:80]!r}")
+        return found.pick(seed, field, task, repeat, values, rows)
+
+
+def _parts(path: str, values: Mapping[str, Any]) -> list[str]:
+    return [path] if path in values else path.split(".")
+
+
+@dataclass(frozen=True)
+class Several:
+    """Different rows of a pool, drawn for each task: few-shot examples."""
+
+    pool: Sequence[SeedRow]
+    count: int
+    _marks: list[Any] = field(default_factory=list, repr=False)
+
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self.pool)
+
+    def pick(
+        self,
+        seed: int,
+        field: str,
+        task: bytes,
+        repeat: int,
+        values: Mapping[str, Any],
+        rows: Sequence[SeedRow],
+    ) -> SeedRow:
+        """So many rows as a list, each different, none that the task itself goes through.
+
+        Each row has a rank for this task that follows from the row alone, and the first ones are taken
+        (rendezvous hashing), so that a row put into the pool changes only the draws that it comes into.
+        """
+        key = floor(draw(seed, field, task, repeat) * 2**53)
+        own = {(row.source["path"], row.source["row"]) for row in rows if row.source}
+        same = {row.digest for row in rows}
+        chosen: list[SeedRow] = []
+        taken: set[bytes] = set()
+        for place in self._ranked(key, self.count + 4 * len(rows) + 8):
+            row = self.pool[place]
+            assert row.source is not None
+            at = (row.source["path"], row.source["row"])
+            if at in own or row.digest in same or row.digest in taken:
+                continue
+            taken.add(row.digest)
+            chosen.append(row)
+            if len(chosen) == self.count:
+                break
+        if len(chosen) < self.count:
+            raise SeedFailed(f"seed {field}: the pool has only {len(chosen)} other rows, not {self.count}")
+        value = [row.value for row in chosen]
+        return SeedRow(value, value_digest(value), None, chosen)
+
+    def _ranked(self, key: int, enough: int) -> Iterator[int]:
+        import numpy as np
+
+        if not self._marks:
+            joined = b"".join(row.digest[:8] for row in self.pool)
+            self._marks.append(np.frombuffer(joined, dtype=">u8").astype(np.uint64))
+        ranks = self._marks[0] ^ np.uint64(key << 11)
+        with np.errstate(over="ignore"):  # splitmix64
+            ranks = ranks + np.uint64(0x9E3779B97F4A7C15)
+            ranks = (ranks ^ (ranks >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            ranks = (ranks ^ (ranks >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            ranks = ranks ^ (ranks >> np.uint64(31))
+        if enough < len(ranks):
+            few = np.argpartition(ranks, enough)[:enough]
+            yield from few[np.argsort(ranks[few], kind="stable")].tolist()
+        yield from np.argsort(ranks, kind="stable").tolist()
+
+
+def taxonomy(spec: TaxonomySeed, file: Path | None, project: Project) -> Drawn:
+    """The leaves of a tree, each by its share. Raises CannotDraw, or RecipeError for a file."""
+    tree: Any = spec.taxonomy
+    if file is not None:
+        tree = read_yaml(file).data
+    leaves = list(_leaves(tree, (), 1.0))
+    rows = []
+    for number, (levels, _) in enumerate(leaves, 1):
+        value = {"path": " / ".join(levels), "leaf": levels[-1], "levels": list(levels)}
+        digest = value_digest(value)
+        source = None
+        if file is not None:
+            source = {"path": project.relative(file), "row": number, "sha256": digest.hex()}
+            if spec.licence:
+                source["licence"] = spec.licence
+        rows.append(SeedRow(value, digest, source))
+    return Drawn(rows, [share for _, share in leaves])
+
+
+def _leaves(tree: Any, above: tuple[str, ...], share: float) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Each leaf's levels with its share of all draws."""
+    where = " / ".join(above) or "the taxonomy"
+    if len(above) > MAX_DEPTH:
+        raise CannotDraw(f"{' / '.join(above[:3])} ... is deeper than {MAX_DEPTH} levels")
+    children: list[tuple[str, Any]] = []
+    for item in tree if isinstance(tree, list) else [tree]:
+        if isinstance(item, Mapping):
+            children += [(str(name), below) for name, below in item.items() if name != "_weight"]
+        elif isinstance(item, str | int | float):
+            children.append((str(item), None))
+        else:
+            raise CannotDraw(f"{where}: {item!r:.60} is neither a name nor a tree")
+    if not children:
+        raise CannotDraw(f"{where} has nothing beneath it")
+    names = [name for name, _ in children]
+    again = (
+        next((name for name in names if names.count(name) > 1), None)
+        if len(set(names)) < len(names)
+        else None
+    )
+    if again is not None:
+        raise CannotDraw(f"{where} has {again!r} twice")
+    if len(children) > MAX_LEAVES:
+        raise CannotDraw(f"{where} has more than {MAX_LEAVES:,} parts")
+    weights = [_weight(below, (*above, name)) for name, below in children]
+    for (name, below), weight in zip(children, weights, strict=True):
+        part = share * weight / sum(weights) if len(children) > 1 else share
+        if isinstance(below, Mapping | list):
+            yield from _leaves(below, (*above, name), part)
+        else:
+            yield (*above, name), part
+
+
+def _weight(below: Any, levels: Sequence[str]) -> float:
+    said = below.get("_weight", 1) if isinstance(below, Mapping) else 1 if isinstance(below, list) else below
+    if said is None:
+        return 1.0
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said <= 1e12:
+        raise CannotDraw(f"{' / '.join(levels)}: {said!r:.60} is no weight: a number above 0")
+    return float(said)
+
+
+def needs_file(spec: Any) -> bool:
+    """Whether what is drawn depends on a file."""
+    if isinstance(spec, CasesSeed):
+        return any(needs_file(case) for case in (*spec.cases.values(), spec.otherwise))
+    return isinstance(spec, TaxonomySeed) and isinstance(spec.taxonomy, str)
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """Makes samplers of a recipe's seeds, and keeps which files they were made from."""
+
+    project: Project
+    files: dict[Path, None] = field(default_factory=dict)
+
+    def make(self, spec: Any) -> Sampler:  # noqa: PLR0911 - one for each kind
+        """What draws as a seed says. Raises CannotDraw, RecipeError, OutsideProject, OSError, ValueError."""
+        match spec:
+            case ChoiceSeed():
+                return drawn(spec)
+            case IntSeed():
+                return Whole(spec.int_)
+            case FloatSeed():
+                return Number(spec.float_)
+            case DateSeed():
+                return Day(spec.date)
+            case FakerSeed():
+                made = Faked(spec)
+                made.check()
+                return made
+            case TextSeed():
+                return Text(TextTemplate(spec.text))
+            case TaxonomySeed():
+                return taxonomy(spec, self._file(spec), self.project)
+            case CasesSeed():
+                otherwise = self.make(spec.otherwise) if spec.otherwise is not None else None
+                return Cases(spec.by, {key: self.make(case) for key, case in spec.cases.items()}, otherwise)
+        raise AssertionError(spec)
+
+    def _file(self, spec: TaxonomySeed) -> Path | None:
+        if not isinstance(spec.taxonomy, str):
+            return None
+        found = self.project.files(spec.taxonomy)
+        if len(found) != 1:
+            near = [self.project.relative(path) for path in self.project.siblings(spec.taxonomy)]
+            raise CannotDraw(f"there is no file {spec.taxonomy[:200]}", did_you_mean(spec.taxonomy, near))
+        self.files[found[0]] = None
+        return found[0]
