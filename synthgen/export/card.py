@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from synthgen.export.measured import QUANTILES, Measured
 from synthgen.export.rows import LARGE_ROW
-from synthgen.recipe import FileSeed, Recipe
+from synthgen.recipe import Recipe
+from synthgen.seed_kinds import FileSeed
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
