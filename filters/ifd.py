@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import exp
+from pathlib import Path
 
 from synthgen import InputFile, Measurement, Record, abstain, default_model, filter
 from synthgen.filters._likelihood import Likelihood, require
@@ -10,6 +11,9 @@ from synthgen.filters._likelihood import Likelihood, require
 ASKED, ANSWERED = 600, 400  # tokens read of each
 SIGNS = 6  # characters that a token has at most, on average: more need not be split into tokens
 FEWEST = 5
+
+# SHA-256 of what `default_model` gives.
+SMOLLM2_135M = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 @filter(max=1)
@@ -41,6 +45,11 @@ class ifd:
         require()
         self._weights = model
         self._loaded: Likelihood | Exception | None = None
+
+    @staticmethod
+    def weights(*, model: Path | None = None) -> dict[str, str]:
+        """The model that it measures by; of a file of the project the digest is known as it is."""
+        return {"smollm2-135m": SMOLLM2_135M} if model is None else {}
 
     def measure(self, record: Record) -> Measurement:
         """The score, with the two perplexities."""

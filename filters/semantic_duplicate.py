@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen import Measurement, Record, abstain, filter
 from synthgen.filters._embedding import MINILM, embedder, readable, served, whole_numbers
+from synthgen.filters._minilm import minilm_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +59,11 @@ class semantic_duplicate:
         self._ids: list[str] = []
         self._vectors: Array | None = None
         self._squares: Array | None = None
+
+    @staticmethod
+    def weights(*, model: str | dict[str, str] = MINILM) -> dict[str, Path]:
+        """The model that it measures by, where that is one of this machine's."""
+        return {"all-MiniLM-L6-v2": minilm_file()} if model == MINILM else {}
 
     def features(self, records: Sequence[Record]) -> list[bytes]:
         """The embedding of each text, a byte for each of its numbers."""

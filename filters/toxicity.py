@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synthgen import InputFile, Measurement, Record, abstain, filter
-from synthgen.filters._minilm import hidden_states
+from synthgen.filters._minilm import hidden_states, minilm_file, package_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,6 +94,17 @@ class toxicity:
         if detector == "detoxify":
             _need_detoxify()
         self.detector, self.checkpoint = detector, checkpoint
+
+    @staticmethod
+    def weights(*, detector: str = "default", checkpoint: Path | None = None) -> dict[str, Path]:
+        """The models that it measures by."""
+        if detector == "detoxify":
+            return {"detoxify": checkpoint} if checkpoint is not None else {}
+        folder = package_folder("profanity_check") / "data"
+        found = {name: folder / f"{name}.joblib" for name in ("model", "vectorizer")}
+        return (
+            found if detector == "svm" else {**found, "toxicity": WEIGHTS, "all-MiniLM-L6-v2": minilm_file()}
+        )
 
     def measure_batch(self, records: Sequence[Record]) -> list[Measurement]:
         """The probability for each record, the words of all sentences looked up at once."""

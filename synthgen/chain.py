@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import orjson
 
-from synthgen.digests import canonical, sha256
+from synthgen.digests import canonical, file_digest, sha256
 from synthgen.errors import RunError, SynthgenError
 from synthgen.filter_files import FoundFilter
 from synthgen.input_files import NamedFile
@@ -109,10 +110,26 @@ class ChainFilter:
                 parameter: [[file.name, file.sha256] for file in files]
                 for parameter, files in self.files.items()
             }
+        if self.weights:
+            depends["weights"] = dict(self.weights)
         if not self.runs:
             bounds = {"min": self.min, "max": self.max}
             depends |= {name: bounds[name] for name in self.definition.given if name in bounds}
         return sha256(canonical(depends))
+
+    @cached_property
+    def weights(self) -> Mapping[str, str]:
+        """SHA-256 of each model that it measures by.
+
+        Raises RunError where one is not there.
+        """
+        try:
+            found = sorted(self.definition.weights(self._params()).items())
+            return {name: file_digest(said) if isinstance(said, Path) else said for name, said in found}
+        except SynthgenError:
+            raise
+        except (Exception, SystemExit) as error:  # any error of a user's code is the user's to read
+            raise RunError(f"the weights of filter {self.name}: {type(error).__name__}: {error}") from error
 
     def make(self) -> RecordMeasure | EngineMeasure | RunMeasure:
         """The filter, ready to measure. Raises RunError where it cannot be made."""
@@ -165,6 +182,7 @@ def describe(link: ChainFilter) -> dict[str, Any]:
         "action": link.action,
         "params": orjson.loads(orjson.dumps(link.params)),
         **({"files": files} if files else {}),
+        **({"weights": dict(link.weights)} if link.weights else {}),
         **({"model": link.model or "default"} if link.asks else {}),
         "code_sha256": link.definition.code_sha256(),
     }

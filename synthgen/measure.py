@@ -160,6 +160,17 @@ class FilterDefinition:
             return code_sha256(self.file)
         return hashlib.sha256(inspect.getsource(self.target).encode()).hexdigest()
 
+    def weights(self, params: Mapping[str, Any]) -> dict[str, Path | str]:
+        """The models that it measures by, by their names in the provenance: files, or digests that are known.
+
+        A filter that is a class says so with a static method `weights`, which is given the parameters.
+        """
+        told = getattr(self.target, "weights", None)
+        if not inspect.isclass(self.target) or told is None:
+            return {}
+        named = self.parameters
+        return dict(told(**{named[key].name: value for key, value in params.items()}))
+
     def make(
         self,
         params: Mapping[str, Any] | None = None,

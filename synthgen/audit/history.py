@@ -21,7 +21,7 @@ from synthgen.provenance.statement import ledger_entry, statement
 from synthgen.recipe import Step
 from synthgen.steps import fan_of, steps_asked
 
-SHOWN = ("origin", "filter", "of", "min", "max", "action", "params", "files", "code_sha256")
+SHOWN = ("origin", "filter", "of", "min", "max", "action", "params", "files", "weights", "code_sha256")
 
 
 def history(place: Place, id: str) -> dict[str, Any]:

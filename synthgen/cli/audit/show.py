@@ -136,6 +136,8 @@ def _show_measurement(name: str, said: dict[str, Any]) -> None:
     bound = bounds(said["min"], said["max"]) if (said["min"], said["max"]) != (None, None) else "no bound"
     origin = said["origin"] or "unknown"
     out(plain(f"    of {said['of']}, {bound}, {said['action']}; {origin}, code {said['code_sha256']}", 400))
+    for weights, digest in (said["weights"] or {}).items():
+        out(plain(f"    weights {weights} {digest}", 200))
     if said["model"]:
         out("    model " + _listed(said["model"]))
     for request in said["requests"]:
