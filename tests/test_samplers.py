@@ -203,6 +203,9 @@ def test_people_follow_from_the_key(tmp_path: Path) -> None:
     made = tasks(tmp_path, seeds, 20)
     assert [task.values for task in made] == [task.values for task in tasks(tmp_path, seeds, 20)]
     assert len({task.values["who"]["name"] for task in made}) > 15
+    result = run_it(load(project(tmp_path, recipe(seeds=seeds), rows=3)), directory=tmp_path / "runs" / "a")
+    assert "made up by faker" in (result.dir / "dataset" / "README.md").read_text()
+    assert replay(result.dir, sample=9, project=tmp_path).exit_code == 0
     shorter = tasks(tmp_path, seeds, docs(10, start=5))
     by_doc = {task.values["doc"]: task.values for task in made}
     assert all(by_doc[task.values["doc"]] == task.values for task in shorter)

@@ -189,7 +189,11 @@ def _made(about: Published) -> Iterator[str]:
     for name, seed in lock["seeds"].items():
         files = [f"`{path}`" for path in seed["files"]]
         more = [f"{len(files) - 20:,} more files"] if len(files) > 20 else []
-        yield f"- Seed `{name}`: {seed['rows']:,} rows of {_among([*files[:20], *more])}."
+        said = f"{seed['rows']:,} rows of " if "rows" in seed else "drawn from "
+        if files:
+            yield f"- Seed `{name}`: {said}{_among([*files[:20], *more])}."
+        else:
+            yield f"- Seed `{name}`: made up by {_among(seed.get('reader', []))}."
     if not steps:
         yield f"- Existing rows were curated{'.' if asking else '; no model was asked.'}"
     for number, (name, step) in enumerate(steps, 1):

@@ -47,7 +47,9 @@ def _seeds(loaded: Loaded) -> dict[str, Any]:
         if rows.tokenizer is not None:
             found[name]["tokenizer"] = file_digest(rows.tokenizer)
     for name, paths in loaded.drawn_from.items():
-        found[name] = {"files": {loaded.project.relative(path): file_digest(path) for path in paths}}
+        files = {loaded.project.relative(path): file_digest(path) for path in paths}
+        size = loaded.plan.choices[name].size
+        found[name] = {**({} if size is None else {"rows": size}), "files": files}
     for name, spec in loaded.recipe.seeds.items():
         if uses_faker(spec):
             found.setdefault(name, {"files": {}})["reader"] = [f"faker {version('faker')}"]
