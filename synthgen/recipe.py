@@ -89,6 +89,11 @@ class ModelRef(Part):
     options: dict[str, Json] = {}
     template_args: dict[str, Json] = {}
     prices: Prices | None = Field(None, description="Of a million tokens; for `budget: {money: ...}`.")
+    terms: str | None = Field(
+        None,
+        min_length=1,
+        description="Under which its output may be used, as you know them; for the provenance.",
+    )
 
     @model_validator(mode="before")
     @classmethod

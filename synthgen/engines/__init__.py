@@ -33,7 +33,7 @@ def open_engines(
     opened: dict[str, Engine] = {}
     engines: dict[str, Engine] = {}
     for name, model in models.items():
-        alike = model.model_dump_json(exclude={"prices"})
+        alike = model.model_dump_json(exclude={"prices", "terms"})
         if alike not in opened:
             opened[alike] = _open(model, root, base_url, concurrency, notify)
         engines[name] = opened[alike]

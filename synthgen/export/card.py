@@ -101,7 +101,7 @@ def card(about: Published, summary: Mapping[str, Any], measured: Measured) -> st
         *_section("How it was made", _made(about)),
         *_section("What was removed, and why", _funnel(about, summary, erased)),
         *_section("Measurements", _measurements(about, measured)),
-        *_section("Licences of the sources", _licences(about)),
+        *_section("Licences and terms", _licences(about)),
         *_section("Known limits", _limits(about, summary, measured)),
         *_section("How to load it", _load(about)),
         *_section("How to verify it", _verify()),
@@ -175,11 +175,15 @@ def _licence(about: Published) -> Iterator[str]:
 
 
 def _licences(about: Published) -> Iterator[str]:
-    stated = _stated(about)
+    """Of the sources, and of what models wrote, as far as the recipe states them."""
+    recipe, stated = about.recipe, _stated(about)
     if not stated:
-        yield "The recipe reads no files. Of the terms of its models nothing is stated here."
-        return
+        yield "- The recipe reads no files."
     yield from (f"- `{name}`: {licence or 'unknown'}" for name, licence in stated.items())
+    for name in dict.fromkeys(step.model for _, step in recipe.named_steps()):
+        given = recipe.models.get(name) if name else recipe.model
+        terms = given.terms if given is not None else None
+        yield f"- what `{about.model(name).get('id', 'a model')}` wrote: {terms or 'terms unknown'}"
 
 
 def _made(about: Published) -> Iterator[str]:

@@ -20,6 +20,7 @@ from synthgen.export.card import LICENCES, SIZES
 from synthgen.export.measured import QUANTILES, Values
 from synthgen.recurate import recurate
 from synthgen.workers import InProcess
+from synthgen.yamlfile import read_yaml
 from tests.support import FakeEngine, answer_of, loaded, recipe, run_it
 
 ENGLISH = "This is an answer of some length in plain English, and it is meant to be read."
@@ -97,6 +98,14 @@ def test_a_recipe_without_files_has_no_licence_to_state(tmp_path: Path) -> None:
     said, text = card(made(tmp_path, seeds={"doc": ["one", "two"]}))
     assert said["license"] == "unknown"
     assert "The recipe reads no files." in text
+    assert "- what `fake-model` wrote: terms unknown" in text
+
+
+def test_the_terms_of_a_model_are_those_that_the_recipe_states(tmp_path: Path) -> None:
+    given = made(tmp_path, rows=2, model={"id": "some-model", "terms": "Apache-2.0"})
+    assert "- what `fake-model` wrote: Apache-2.0" in card(given)[1]
+    locked = read_yaml(given.dir / "recipe.lock.yaml").data
+    assert locked["recipe"]["model"]["terms"] == "Apache-2.0"
 
 
 def test_languages_are_those_that_were_found(tmp_path: Path) -> None:
