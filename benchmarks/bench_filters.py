@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.chain import ChainFilter, Measuring
+from synthgen.collecting import collect_less
 from synthgen.filter_files import find_filter
 from synthgen.project import Project
 from synthgen.recipe import FilterUse
@@ -106,6 +107,7 @@ def seconds_per_text(names: Sequence[str], rows: Sequence[dict[str, Any]], round
     at_work = measuring(names)
     loads = {"role": "assistant", "content": "You are a worthless idiot, and everybody hates you."}
     at_work.measure(["1"], [{"fields": {}, "row": {"messages": [QUESTION, loads]}}], [()])
+    collect_less()  # as a worker does
     batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     fastest = [float("inf")] * len(batches)
     for _ in range(rounds):

@@ -222,14 +222,17 @@ def main() -> None:
             for parameter, named in item["files"].items()
         }
         chain.append(ChainFilter.of_recipe(found, FilterUse(**item["use"]), item["name"], files))
-    collect_less()
     measuring: Measuring | None = None
+    measured_any = False
     while (data := _receive(requests)) is not None:
         batch = orjson.loads(data)
         try:
             measuring = measuring or Measuring(chain)
             measured = measuring.measure(batch["ids"], batch["bodies"], batch["known"])
             _send(replies, orjson.dumps(_packed(measured)))
+            if not measured_any:
+                collect_less()  # now that the filters have loaded what they look things up in
+                measured_any = True
         except SynthgenError as error:
             _send(replies, orjson.dumps({"error": error.message, "hint": error.hint}))
 
