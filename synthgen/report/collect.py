@@ -30,6 +30,7 @@ from synthgen.report.shares import Shares, category, wished
 from synthgen.report.spread import Spread
 from synthgen.view import RunView
 
+TOKENIZER = "WordPiece of all-MiniLM-L6-v2"  # near enough to others for text in Latin script
 FORMAT = 1
 MAPPED = 500  # records whose texts are embedded; each takes 10 to 80 ms
 VARIED = 500  # texts that diversity is measured on
@@ -292,6 +293,29 @@ class Report:
                 "method": "principal components", "variance": round(share, 4), "points": points}  # fmt: skip
         return said, vendi(kept), vendi(everything)
 
+    def in_words_and_tokens(self) -> list[dict[str, Any]]:
+        """How long the parts of kept records are; in tokens those of a sample, which `sample` counts."""
+        from synthgen.filters._minilm import tokens_in
+
+        tokens = Spread()
+        for key in self.varied.items():
+            if text := self.record(key)[1].answer:
+                tokens.add(tokens_in(text))
+        units = {"messages": "turns"}
+        spreads = [(name, units.get(name, "words"), spread) for name, spread in self.lengths.items()]
+        spreads.insert(1, ("answer in tokens", "tokens", tokens))
+        return [
+            {
+                "name": name,
+                "unit": unit,
+                "sample": spread.number if unit == "tokens" else None,
+                "quantiles": spread.quantiles(),
+                "histogram": spread.histogram(),
+            }
+            for name, unit, spread in spreads
+            if spread.number
+        ]
+
     def diversity(self, vendis: tuple[float | None, float | None]) -> dict[str, Any]:
         """Each measure of kept answers, and of equally many of all that were judged."""
         kept, everything = self.varied.items(), self.mapped.items()
@@ -369,14 +393,7 @@ def collect(directory: Path, version: int | None = None, *, meaning: bool = True
             "funnel": report.funnel(judged - states["failed"]),
             "measurements": report.measurements(),
             "duplicates": report.duplicates(),
-            "lengths": {
-                "unit": "words",
-                "parts": [
-                    {"name": name, "quantiles": spread.quantiles(), "histogram": spread.histogram()}
-                    for name, spread in report.lengths.items()
-                    if spread.number
-                ],
-            },
+            "lengths": {"tokenizer": TOKENIZER, "parts": report.in_words_and_tokens()},
             "tokens": pace.tokens(journal),
             "languages": {
                 "counts": [{"language": name, "kept": count} for name, count in _commonest(report.languages)],

@@ -10,7 +10,7 @@ from typing import Any
 DISTINCT = 4096  # values that are held as they are; beyond that they are rounded
 BINS = 36
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-LARGEST = 1e300
+LARGEST, LEAST = 1e300, 1e-300
 TAIL = 0.005  # of the values at each end, which may lie beyond the axis
 REACH = 1.5  # a bound within so many widths of the values is on the axis
 
@@ -104,7 +104,8 @@ def _edges(low: float, high: float, *, whole: bool) -> list[float]:
         count = max(1, math.ceil((high - low + 1) / step))
         return [low - 0.5 + number * step for number in range(count + 1)]
     if low == high:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+        half = 0.5 * abs(low) if abs(low) > LEAST else 0.5
+        low, high = low - half, high + half
     return [low + (high - low) * number / BINS for number in range(BINS + 1)]
 
 

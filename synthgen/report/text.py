@@ -103,11 +103,12 @@ def _shares(said: Mapping[str, Any]) -> list[str]:
     rows = []
     for part in said["lengths"]["parts"]:
         quantiles = part["quantiles"]
-        unit = "turns" if part["name"] == "messages" else "words"
         span = (
             f"{number(quantiles['0.05'])} to {number(quantiles['0.95'])}, median {number(quantiles['0.5'])}"
         )
-        rows.append((f"{part['name']} ({unit})", f"nine in ten {span}"))
+        rows.append(
+            (part["name"] if part["sample"] else f"{part['name']} ({part['unit']})", f"nine in ten {span}")
+        )
     languages = said["languages"]
     total = sum(each["kept"] for each in languages["counts"]) + languages["unsure"]
     if languages["counts"]:

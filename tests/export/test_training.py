@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from synthgen.engines.gguf import to_safetensors
 from synthgen.export.convert import FILES, export
 from tests.support import loaded, recipe, run_it
 
@@ -91,6 +92,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return place
 
 
+@pytest.fixture(scope="module")
+def small(default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model of every run here, as trainers load it."""
+    return to_safetensors(default_model, tmp_path_factory.mktemp("small"))
+
+
 def two_steps(trainer: str, tiny: Path, folder: Path, dataset: Any) -> Mapping[str, float]:
     """What the trainer logs at the end; whether its model has learned anything is asserted here."""
     import torch
@@ -146,6 +153,21 @@ def test_kto(tmp_path: Path, tiny: Path, plain: bool, files: str) -> None:
     dataset = written(tmp_path / "out", "preference", "kto", files, plain=plain)
     assert dataset["label"] == [True, False] * 8
     assert two_steps("KTO", tiny, tmp_path, dataset)["train_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("trainer", "kind", "format"),
+    [
+        ("SFT", "conversation", "messages"),
+        ("DPO", "preference", "preference"),
+        ("KTO", "preference", "kto"),
+    ],
+)
+def test_the_small_model_takes_two_steps(
+    tmp_path: Path, small: Path, trainer: str, kind: str, format: str
+) -> None:
+    dataset = written(tmp_path / "out", kind, format, "parquet")
+    assert two_steps(trainer, small, tmp_path, dataset)["train_loss"] > 0
 
 
 @pytest.mark.parametrize("files", FILES)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synthgen.report.charts import histogram, number, share
@@ -30,6 +30,7 @@ def spread(values: Sequence[float], bound: float = math.inf) -> Spread:
     return made
 
 
+@example([5e-324], 1.0)
 @given(st.lists(FINITE, min_size=1), FINITE)
 def test_a_histogram_counts_every_value_once(values: list[float], bound: float) -> None:
     said = spread(values, bound).histogram([bound])

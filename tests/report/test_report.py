@@ -16,6 +16,7 @@ from synthgen.audit.verify import verify
 from synthgen.cli import app
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RunError, UsageError
+from synthgen.filters._minilm import tokens_in
 from synthgen.recurate import recurate
 from synthgen.report.collect import collect
 from synthgen.report.compare import compare, comparison_text
@@ -80,6 +81,16 @@ def test_shares_are_reached_and_wished(said: dict[str, Any]) -> None:
     for values in fields.values():
         assert sum(each["kept"] for each in values) == said["counts"]["kept"]
         assert sum(each["all"] for each in values) == said["counts"]["planned"]
+
+
+def test_lengths_are_in_words_and_in_tokens(chats: Path, said: dict[str, Any]) -> None:
+    parts = {(each["name"], each["unit"]): each for each in said["lengths"]["parts"]}
+    kept = [row["messages"][-1]["content"] for row in lines(chats / "dataset" / "train.jsonl")]
+    tokens = parts["answer in tokens", "tokens"]
+    assert tokens["sample"] == len(kept)
+    assert tokens["quantiles"]["1"] == max(map(tokens_in, kept))
+    assert tokens["quantiles"]["0"] == min(map(tokens_in, kept)) >= parts["answer", "words"]["quantiles"]["0"]
+    assert tokens_in("Zwölftonmusik") > 2 == tokens_in("two words")
 
 
 def test_rows_come_with_their_provenance(chats: Path, said: dict[str, Any]) -> None:
