@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow.parquet as pq
 import pytest
 
 from synthgen import load, run
@@ -108,6 +109,24 @@ def test_parquet_alone_says_the_same_as_lines_of_json(tmp_path: Path) -> None:
     assert (tmp_path / "a/mix/data/rows.jsonl").read_bytes() == (
         tmp_path / "b/mix/data/rows.jsonl"
     ).read_bytes()
+
+
+def test_preferences_stay_lists_of_messages(tmp_path: Path) -> None:
+    columns = {
+        "prompt": [{"user": "{{ doc }}"}],
+        "chosen": [{"assistant": "{{ answer }}"}],
+        "rejected": [{"assistant": "No."}],
+    }
+    first = run_it(loaded(tmp_path / "one", recipe(name="one", record=columns), name="one")).dir
+    result = mixed(tmp_path / "mix", first, duplicate=None)
+    before = read_jsonl(first / "dataset" / "train.jsonl")
+    assert [{name: row[name] for name in columns} for row in rows_of(result)] == [
+        {name: row[name] for name in columns} for row in before
+    ]
+    [shard] = (result.dir / "dataset" / "data").glob("*.parquet")
+    table = pq.read_table(shard)
+    assert table.schema.field("chosen").type == table.schema.field("prompt").type
+    assert table["chosen"].to_pylist() == [row["chosen"] for row in before]
 
 
 def test_names_are_told_apart(tmp_path: Path) -> None:
