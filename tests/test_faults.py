@@ -42,8 +42,16 @@ RECIPE = recipe(
 )
 
 
+OF_SESSIONS = ("manifest.json", "sessions.jsonl", "answers.jsonl")
+
+
 def outputs(directory: Path) -> dict[str, bytes]:
-    return {name: data for name, data in tree(directory).items() if not name.startswith("run.")}
+    """Every output of a run that says nothing of its sessions and their tries."""
+    return {
+        name: data
+        for name, data in tree(directory).items()
+        if not name.startswith("run.") and name not in OF_SESSIONS
+    }
 
 
 class Runs:
