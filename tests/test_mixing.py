@@ -17,7 +17,7 @@ from synthgen import load, run
 from synthgen.audit.verify import verify
 from synthgen.driver import RunResult
 from synthgen.errors import UsageError
-from synthgen.mixing import given, make_project, named
+from synthgen.mixing import given, make_project, named, notices
 from tests.support import docs, loaded, read_jsonl, recipe, run_it
 
 
@@ -183,3 +183,34 @@ def test_the_command(
     assert command(str(first), "-o", str(tmp_path / "x"), "--weight", "tow=1") == 2
     assert command(str(first), "-o", str(tmp_path / "x"), "--weight", "one=0") == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_licence_that_is_unknown_stays_unknown(tmp_path: Path) -> None:
+    stated = {"doc": {"path": "data/docs.jsonl", "field": "text", "licence": "Apache-2.0"}}
+    other = {"doc": {"path": "data/docs.jsonl", "field": "text", "licence": "MIT"}}
+    one, two = made(tmp_path, "one", 5, seeds=stated), made(tmp_path, "two", 5, start=50, seeds=other)
+    bare = made(tmp_path, "bare", 5, start=100, seeds={"doc": {"path": "data/docs.jsonl", "field": "text"}})
+
+    def front(result: RunResult) -> str:
+        return (result.dir / "dataset" / "README.md").read_text().split("---\n")[1]
+
+    both = mixed(tmp_path / "both", one, two)
+    assert 'license_name: "Apache-2.0 AND MIT"' in front(both)
+    again = mixed(tmp_path / "again", both.dir, one)
+    assert 'license_name: "Apache-2.0 AND MIT"' in front(again)
+    for place, paths in (("with", (one, bare)), ("through", (mixed(tmp_path / "part", one, bare).dir, two))):
+        assert "license: unknown" in front(mixed(tmp_path / place, *paths))
+
+
+def test_what_of_the_datasets_is_not_in_the_mix_is_said(tmp_path: Path) -> None:
+    one = made(tmp_path, "one", 12, output={"split": {"train": 0.5, "test": 0.5}})
+    plain = recipe(name="two", record={"messages": [{"user": "{{ doc }}"}, {"assistant": "{{ answer }}"}]})
+    two = run_it(loaded(tmp_path / "two", plain, rows=5, name="two")).dir
+    columns, splits, licence = notices([given(path, name) for path, name in named([one, two])])
+    assert columns.startswith("`topic`, `size`, `more` of one are left behind")
+    assert "splits" in splits
+    assert licence == "the licence of the mix is unknown, as that of one, two is"
+    assert [name for _, name in named([tmp_path / "a/versions/2", tmp_path / "a/versions/2/dataset"])] == [
+        "a-v2",
+        "a-v2-2",
+    ]
