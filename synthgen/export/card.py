@@ -86,15 +86,15 @@ def configurations(
 ) -> Iterator[str]:
     """The front matter that tells `datasets` and the Hub which files make which split, a glob by its split.
 
-    `datasets` cannot read files without rows, so splits without any are left out. And it takes what it has in
-    its cache for whatever has a folder and configurations of these names, whatever the rows: `contents`, a
-    digest, is what tells one dataset from another there.
+    `datasets` cannot read files without rows, so splits without any are left out, unless all are. And it takes
+    what it has in its cache for whatever has a folder and configurations of these names, whatever the rows:
+    `contents`, a digest, is what tells one dataset from another there.
     """
     yield "configs:"
     for name, glob in globs.items():
         yield from (f"- config_name: {name}", f'  description: "contents {contents[:16]}"', "  data_files:")
         for split, many in rows.items():
-            if many:
+            if many or not any(rows.values()):
                 yield from (f"  - split: {split}", f"    path: {glob(split)}")
 
 

@@ -189,6 +189,8 @@ def _others(row: Mapping[str, Any], made: Layout, hidden: Counter[str] | None = 
 
 def _refuse(seen: _Survey, format: str, *, skip: bool) -> None:
     """Raises UsageError where rows do not fit and are not to be left out, or none is left."""
+    if not seen.skipped and not seen.rows:
+        raise UsageError("the dataset has no rows", hint="`synthgen stats` shows where each bound cuts")
     if not seen.skipped or (skip and seen.rows):
         return
     many, [(reason, _)] = sum(seen.skipped.values()), seen.skipped.most_common(1)

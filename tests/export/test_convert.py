@@ -418,6 +418,12 @@ def test_a_card_names_the_splits_that_have_rows(tmp_path: Path, files: str) -> N
     assert all(list(done.dir.glob(each["path"])) for each in config["data_files"])
 
 
+def test_no_rows_are_no_export(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the dataset has no rows"):
+        write(tmp_path / "out", [], "messages")
+    assert not (tmp_path / "out").exists()
+
+
 def test_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_files, "GROUP_ROWS", 2)
     monkeypatch.setattr(row_files, "SHARD_BYTES", 200)
