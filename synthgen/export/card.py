@@ -86,9 +86,9 @@ def configurations(
 ) -> Iterator[str]:
     """The front matter that tells `datasets` and the Hub which files make which split, a glob by its split.
 
-    `datasets` cannot read files without rows, so splits without any are left out, unless all are. And it takes
-    what it has in its cache for whatever has a folder and configurations of these names, whatever the rows:
-    `contents`, a digest, is what tells one dataset from another there.
+    `datasets` cannot read files without rows, so splits without any are left out, unless all are. And it
+    takes what it has in its cache for whatever has a folder and configurations of these names, whatever the
+    rows: `contents`, a digest, is what tells one dataset from another there.
     """
     yield "configs:"
     for name, glob in globs.items():
