@@ -156,14 +156,15 @@ def make_project(
                 **({"licence": " AND ".join(licences)} if licences else {}),
             }
         },
+        # First, lest it be the last text of a row without messages, which is what is taken for its answer.
         "record": {
-            **({"from": "row"} if "messages" in kinds else {}),
+            **({"from": "row"} if "messages" in kinds else {"dataset": "{{ row.dataset }}"}),
             **{
                 column: {"value": f"row[{column!r}]", "type": kind}
                 for column, kind in kinds.items()
                 if column != "messages"
             },
-            "dataset": "{{ row.dataset }}",
+            **({"dataset": "{{ row.dataset }}"} if "messages" in kinds else {}),
         },
         "filters": [{"duplicate": {"max": duplicate}}] if duplicate is not None else [],
     }

@@ -129,6 +129,17 @@ def test_preferences_stay_lists_of_messages(tmp_path: Path) -> None:
     assert table["chosen"].to_pylist() == [row["chosen"] for row in before]
 
 
+@pytest.mark.parametrize("names", [("prompt", "chosen", "rejected"), ("ask", "say")])
+def test_texts_that_are_no_messages_are_not_taken_for_duplicates(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """Neither for the dataset that they all are from, nor for what they all reject."""
+    texts = {"rejected": "No."} | dict.fromkeys(("prompt", "ask", "chosen", "say"), "{{ doc }}")
+    said = recipe(name="one", record={name: texts[name] for name in names})
+    first = run_it(loaded(tmp_path / "one", said, rows=docs(12), name="one")).dir
+    assert mixed(tmp_path / "mix", first, first).kept == 12
+
+
 def test_names_are_told_apart(tmp_path: Path) -> None:
     paths = [tmp_path / "a" / "x", tmp_path / "b" / "x" / "dataset", tmp_path / "c" / "x"]
     assert [name for _, name in named(paths)] == ["x", "x-2", "x-3"]
