@@ -16,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from synthgen.errors import RecipeError, UsageError
-from synthgen.export.durable import create
+from synthgen.export.durable import create, remove
 from synthgen.project import Project
 from synthgen.provenance.manifest import MANIFEST, statement_in
 from synthgen.recipe import NAME, RecordShape
@@ -211,6 +211,7 @@ def _write_rows(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
                 }
                 file.write(orjson.dumps({**row, "dataset": each.name, "origin": origin}) + b"\n")
     if not any(sizes.values()):
+        remove(path.parent)  # the folder is as it was: empty
         raise UsageError("the datasets have no rows")
     return sizes
 

@@ -225,3 +225,13 @@ def test_what_of_the_datasets_is_not_in_the_mix_is_said(tmp_path: Path) -> None:
         "a-v2",
         "a-v2-2",
     ]
+
+
+def test_datasets_without_rows_leave_nothing_behind(tmp_path: Path) -> None:
+    empty = run_it(
+        loaded(tmp_path / "one", recipe(name="one", filters=[{"words": {"min": 999}}]), name="one")
+    )
+    place = tmp_path / "mix"
+    for _ in range(2):
+        with pytest.raises(UsageError, match="have no rows"):
+            make_project(place, [given(empty.dir, "one")], {}, None, None)
