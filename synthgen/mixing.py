@@ -16,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from synthgen.errors import RecipeError, UsageError
-from synthgen.export.durable import create
+from synthgen.export.durable import create, remove
 from synthgen.project import Project
 from synthgen.provenance.manifest import MANIFEST, statement_in
 from synthgen.recipe import NAME, RecordShape
@@ -30,13 +30,17 @@ DUPLICATE = 0.8
 
 @dataclass(frozen=True)
 class Given:
-    """A finished dataset: its folder, what its rows hold, its licences, and its ledger's root."""
+    """A finished dataset: its folder, what its rows hold, its licences, and its ledger's root.
+
+    `licensed` is whether a licence is stated of each file that it was made from, and of one at least.
+    """
 
     name: str
     folder: Path
     kinds: Mapping[str, str]
     splits: Sequence[str]
     licences: Sequence[str]
+    licensed: bool
     root: str
 
     @property
@@ -71,7 +75,10 @@ def named(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     for path in paths:
         full = path.resolve()
-        name = full.parent.name if full.name == "dataset" else full.name
+        full = full.parent if full.name == "dataset" else full
+        name = full.name
+        if full.parent.name == "versions":
+            name = f"{full.parent.parent.name}-v{full.name}"
         taken = {other for _, other in found}
         while name in taken:
             base, _, number = name.rpartition("-")
@@ -91,9 +98,27 @@ def given(path: Path, name: str) -> Given:
         record = RecordShape.model_validate(said["recipe"]["record"])
         split = said["recipe"].get("output", {}).get("split", {"train": 1.0})
         root = statement_in((folder / MANIFEST).read_bytes())["predicate"]["ledger"]["root"]
-        return Given(name, folder, record.kinds, list(split), said.get("licences", []), root)
+        licences = list(said.get("licences", []))
+        files = [seed for seed in said["recipe"].get("seeds", {}).values() if "path" in seed]
+        licensed = bool(licences) and all("licence" in seed for seed in files)
+        return Given(name, folder, record.kinds, list(split), licences, licensed, root)
     except (RecipeError, ValidationError, LookupError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{lock} is not what synthgen wrote: {error}") from None
+
+
+def notices(datasets: Sequence[Given]) -> list[str]:
+    """What is told of a mix: what of the datasets is not in it as it was."""
+    said = []
+    shared = _shared_kinds(datasets)
+    for each in datasets:
+        if left := [f"`{column}`" for column in each.kinds if column not in (*shared, "dataset")]:
+            are = "is" if len(left) == 1 else "are"
+            said.append(f"{', '.join(left)} of {each.name} {are} left behind: not all have it")
+    if any(len(each.splits) > 1 for each in datasets):
+        said.append("their splits are one in the mix: `output: {split: ...}` in its recipe makes new ones")
+    if unknown := [each.name for each in datasets if not each.licensed]:
+        said.append(f"the licence of the mix is unknown, as that of {', '.join(unknown)} is")
+    return said
 
 
 def make_project(
@@ -116,7 +141,9 @@ def make_project(
     if rows is None and weights:
         whole = sum(shares.values())
         target = int(min(sizes[name] * whole / share for name, share in shares.items()))
-    licences = sorted({licence for each in datasets for licence in each.licences})
+    # One that is unknown makes the whole unknown; a mix's own licence is of several.
+    stated = {part for each in datasets for licence in each.licences for part in licence.split(" AND ")}
+    licences = sorted(stated) if all(each.licensed for each in datasets) else []
     name = directory.resolve().name
     recipe: dict[str, Any] = {
         "version": 1,
@@ -129,14 +156,15 @@ def make_project(
                 **({"licence": " AND ".join(licences)} if licences else {}),
             }
         },
+        # First, lest it be the last text of a row without messages, which is what is taken for its answer.
         "record": {
-            **({"from": "row"} if "messages" in kinds else {}),
+            **({"from": "row"} if "messages" in kinds else {"dataset": "{{ row.dataset }}"}),
             **{
                 column: {"value": f"row[{column!r}]", "type": kind}
                 for column, kind in kinds.items()
                 if column != "messages"
             },
-            "dataset": "{{ row.dataset }}",
+            **({"dataset": "{{ row.dataset }}"} if "messages" in kinds else {}),
         },
         "filters": [{"duplicate": {"max": duplicate}}] if duplicate is not None else [],
     }
@@ -183,6 +211,7 @@ def _write_rows(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
                 }
                 file.write(orjson.dumps({**row, "dataset": each.name, "origin": origin}) + b"\n")
     if not any(sizes.values()):
+        remove(path.parent)  # the folder is as it was: empty
         raise UsageError("the datasets have no rows")
     return sizes
 

@@ -36,11 +36,8 @@ class Record:
         messages = self.row.get("messages")
         if isinstance(messages, list):
             return messages
-        answer = self.row.get("chosen", self.row.get("completion"))
-        if not isinstance(answer, list):
-            return []
-        prompt = self.row.get("prompt")
-        return [*(prompt if isinstance(prompt, list) else []), *answer]
+        answer = _said("assistant", self.row.get("chosen", self.row.get("completion")))
+        return [*_said("user", self.row.get("prompt")), *answer] if answer else []
 
     @property
     def answer(self) -> str:
@@ -70,8 +67,7 @@ class Record:
     def all(self) -> str:
         """Every message's text, also what is rejected; without messages, every text field."""
         if messages := self.messages:
-            rejected = self.row.get("rejected")
-            messages = [*messages, *(rejected if isinstance(rejected, list) else [])]
+            messages = [*messages, *_said("assistant", self.row.get("rejected"))]
             return "\n\n".join(content_text(message) for message in messages)
         return "\n\n".join(value for value in self.row.values() if isinstance(value, str))
 
@@ -90,6 +86,13 @@ class Record:
         if of in PARTS:
             return str(getattr(self, of))
         return as_text(self[of])
+
+
+def _said(role: str, value: Any) -> list[Mapping[str, Any]]:
+    """Messages, or a text as one message of that role."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    return value if isinstance(value, list) else []
 
 
 def content_text(message: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from synthgen import load, run
 from synthgen.audit.verify import verify
 from synthgen.driver import RunResult
 from synthgen.errors import UsageError
-from synthgen.mixing import given, make_project, named
+from synthgen.mixing import given, make_project, named, notices
 from tests.support import docs, loaded, read_jsonl, recipe, run_it
 
 
@@ -129,6 +129,17 @@ def test_preferences_stay_lists_of_messages(tmp_path: Path) -> None:
     assert table["chosen"].to_pylist() == [row["chosen"] for row in before]
 
 
+@pytest.mark.parametrize("names", [("prompt", "chosen", "rejected"), ("ask", "say")])
+def test_texts_that_are_no_messages_are_not_taken_for_duplicates(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """Neither for the dataset that they all are from, nor for what they all reject."""
+    texts = {"rejected": "No."} | dict.fromkeys(("prompt", "ask", "chosen", "say"), "{{ doc }}")
+    said = recipe(name="one", record={name: texts[name] for name in names})
+    first = run_it(loaded(tmp_path / "one", said, rows=docs(12), name="one")).dir
+    assert mixed(tmp_path / "mix", first, first).kept == 12
+
+
 def test_names_are_told_apart(tmp_path: Path) -> None:
     paths = [tmp_path / "a" / "x", tmp_path / "b" / "x" / "dataset", tmp_path / "c" / "x"]
     assert [name for _, name in named(paths)] == ["x", "x-2", "x-3"]
@@ -183,3 +194,44 @@ def test_the_command(
     assert command(str(first), "-o", str(tmp_path / "x"), "--weight", "tow=1") == 2
     assert command(str(first), "-o", str(tmp_path / "x"), "--weight", "one=0") == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_licence_that_is_unknown_stays_unknown(tmp_path: Path) -> None:
+    stated = {"doc": {"path": "data/docs.jsonl", "field": "text", "licence": "Apache-2.0"}}
+    other = {"doc": {"path": "data/docs.jsonl", "field": "text", "licence": "MIT"}}
+    one, two = made(tmp_path, "one", 5, seeds=stated), made(tmp_path, "two", 5, start=50, seeds=other)
+    bare = made(tmp_path, "bare", 5, start=100, seeds={"doc": {"path": "data/docs.jsonl", "field": "text"}})
+
+    def front(result: RunResult) -> str:
+        return (result.dir / "dataset" / "README.md").read_text().split("---\n")[1]
+
+    both = mixed(tmp_path / "both", one, two)
+    assert 'license_name: "Apache-2.0 AND MIT"' in front(both)
+    again = mixed(tmp_path / "again", both.dir, one)
+    assert 'license_name: "Apache-2.0 AND MIT"' in front(again)
+    for place, paths in (("with", (one, bare)), ("through", (mixed(tmp_path / "part", one, bare).dir, two))):
+        assert "license: unknown" in front(mixed(tmp_path / place, *paths))
+
+
+def test_what_of_the_datasets_is_not_in_the_mix_is_said(tmp_path: Path) -> None:
+    one = made(tmp_path, "one", 12, output={"split": {"train": 0.5, "test": 0.5}})
+    plain = recipe(name="two", record={"messages": [{"user": "{{ doc }}"}, {"assistant": "{{ answer }}"}]})
+    two = run_it(loaded(tmp_path / "two", plain, rows=5, name="two")).dir
+    columns, splits, licence = notices([given(path, name) for path, name in named([one, two])])
+    assert columns.startswith("`topic`, `size`, `more` of one are left behind")
+    assert "splits" in splits
+    assert licence == "the licence of the mix is unknown, as that of one, two is"
+    assert [name for _, name in named([tmp_path / "a/versions/2", tmp_path / "a/versions/2/dataset"])] == [
+        "a-v2",
+        "a-v2-2",
+    ]
+
+
+def test_datasets_without_rows_leave_nothing_behind(tmp_path: Path) -> None:
+    empty = run_it(
+        loaded(tmp_path / "one", recipe(name="one", filters=[{"words": {"min": 999}}]), name="one")
+    )
+    place = tmp_path / "mix"
+    for _ in range(2):
+        with pytest.raises(UsageError, match="have no rows"):
+            make_project(place, [given(empty.dir, "one")], {}, None, None)

@@ -18,11 +18,11 @@ def mix(
     output: Annotated[Path, typer.Option("-o", "--output", help="A new or empty folder.")],
     weight: Annotated[
         list[str] | None,
-        typer.Option("--weight", help="A dataset's share, such as chats=2: by its folder's name."),
+        typer.Option("--weight", help="A dataset's share, such as chats=2: by its folder's name; else 1."),
     ] = None,
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="How many rows, at most.")] = None,
     duplicate: Annotated[
-        float, typer.Option("--duplicate", help="Rows more alike than this are taken once.")
+        float, typer.Option("--duplicate", min=0, max=1, help="Rows more alike than this are taken once.")
     ] = 0.8,
     keep_duplicates: Annotated[
         bool, typer.Option("--keep-duplicates", help="Take every row, also those that come again.")
@@ -31,12 +31,14 @@ def mix(
 ) -> None:
     """Join finished datasets, by weight and without duplicates, each row with the provenance that it had."""
     from synthgen import api
-    from synthgen.mixing import given, make_project, named
+    from synthgen.mixing import given, make_project, named, notices
 
     with results_only():
         found = [given(path, name) for path, name in named(datasets)]
         weights = _weights(weight or [], [each.name for each in found])
         recipe = make_project(output, found, weights, rows, None if keep_duplicates else duplicate)
+        for notice in notices(found):
+            note(notice)
         loaded = api.load(str(recipe))
         result = api.run(loaded, on_notice=note)
     if as_json:
@@ -63,5 +65,7 @@ def _weights(said: list[str], names: list[str]) -> dict[str, float]:
             raise UsageError(f"{each!r} is no weight", hint=f"for example --weight {names[0]}=2")
         if name not in names:
             raise UsageError(f"there is no dataset {name!r} among these", hint=did_you_mean(name, names))
+        if name in found:
+            raise UsageError(f"{name} has two weights")
         found[name] = share
     return found

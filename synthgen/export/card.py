@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -81,14 +81,31 @@ class Published:
         return self.lock["models"].get(name or "default") or {}
 
 
-def card(about: Published, summary: Mapping[str, Any], measured: Measured) -> str:
-    """The text of the card."""
+def configurations(
+    globs: Mapping[str, Callable[[str], str]], rows: Mapping[str, int], contents: str
+) -> Iterator[str]:
+    """The front matter that tells `datasets` and the Hub which files make which split, a glob by its split.
+
+    `datasets` cannot read files without rows, so splits without any are left out, unless all are. And it
+    takes what it has in its cache for whatever has a folder and configurations of these names, whatever the
+    rows: `contents`, a digest, is what tells one dataset from another there.
+    """
+    yield "configs:"
+    for name, glob in globs.items():
+        yield from (f"- config_name: {name}", f'  description: "contents {contents[:16]}"', "  data_files:")
+        for split, many in rows.items():
+            if many or not any(rows.values()):
+                yield from (f"  - split: {split}", f"    path: {glob(split)}")
+
+
+def card(about: Published, summary: Mapping[str, Any], measured: Measured, contents: str) -> str:
+    """The text of the card; `contents` is another wherever the rows are others."""
     recipe = about.recipe
     erased = summary.get("erased", 0)
     size = summary["kept"] - erased
     whole = [
         "---",
-        *_front(about, measured, size),
+        *_front(about, measured, size, contents),
         "---",
         "",
         f"# {recipe.name}",
@@ -113,17 +130,13 @@ def _section(title: str, lines: Iterator[str]) -> list[str]:
     return [f"## {title}", "", *lines, ""]
 
 
-def _front(about: Published, measured: Measured, size: int) -> Iterator[str]:
+def _front(about: Published, measured: Measured, size: int, contents: str) -> Iterator[str]:
     recipe = about.recipe
-    parquet = "parquet" in recipe.output.formats
-    yield from ("configs:", "- config_name: default", "  data_files:")
-    for split in recipe.output.split:
-        path = f"data/{split}-*.parquet" if parquet else f"{split}.jsonl"
-        yield from (f"  - split: {split}", f"    path: {path}")
-    if parquet:
-        yield from ("- config_name: provenance", "  data_files:")
-        for split in recipe.output.split:
-            yield from (f"  - split: {split}", f"    path: provenance/{split}-*.parquet")
+    rows = {split: measured.rows[split] for split in recipe.output.split}
+    globs: dict[str, Callable[[str], str]] = {"default": "{}.jsonl".format}
+    if "parquet" in recipe.output.formats:
+        globs = {"default": "data/{}-*.parquet".format, "provenance": "provenance/{}-*.parquet".format}
+    yield from configurations(globs, rows, contents)
     yield from _list("language", _languages(measured))
     yield from _licence(about)
     yield from _list("size_categories", [_size(size)])

@@ -12,8 +12,10 @@ from typing import Any
 import orjson
 
 from synthgen import __version__
+from synthgen.digests import file_digest, sha256
 from synthgen.errors import UsageError
 from synthgen.export import snippets
+from synthgen.export.card import configurations
 from synthgen.export.durable import exchange, make_folder, remove, rename, told, write_bytes
 from synthgen.export.formats import (
     CALLING,
@@ -37,6 +39,7 @@ from synthgen.export.rows import (
 
 FILES = ("jsonl", "parquet", "arrow")
 ABOUT = "export.json"
+CARD = "README.md"
 
 Rows = Callable[[], Iterator[Mapping[str, Any]]]
 
@@ -107,7 +110,11 @@ def export(
             make_folder(unfinished)
             counts, of_split = _write(unfinished, made, seen, splits, files)
             notices = _notices(seen, format)
+            notices += [f"no row is in `{split}`" for split, many in counts.items() if not many]
+            of_split = {split: names for split, names in of_split.items() if counts[split]}
             notices += _configure(unfinished, name, made, seen, of_split)
+            if files != "arrow":
+                write_bytes(unfinished / CARD, _card(unfinished, name, format, counts, of_split).encode())
             said = {
                 "synthgen": __version__,
                 "format": format,
@@ -182,6 +189,8 @@ def _others(row: Mapping[str, Any], made: Layout, hidden: Counter[str] | None = 
 
 def _refuse(seen: _Survey, format: str, *, skip: bool) -> None:
     """Raises UsageError where rows do not fit and are not to be left out, or none is left."""
+    if not seen.skipped and not seen.rows:
+        raise UsageError("the dataset has no rows", hint="`synthgen stats` shows where each bound cuts")
     if not seen.skipped or (skip and seen.rows):
         return
     many, [(reason, _)] = sum(seen.skipped.values()), seen.skipped.most_common(1)
@@ -292,6 +301,17 @@ def _configure(
     else:
         told.append("no axolotl.yaml: axolotl knows no such layout")
     return told
+
+
+def _card(
+    folder: Path, name: str, format: str, counts: Mapping[str, int], files: Mapping[str, Sequence[str]]
+) -> str:
+    """Whatever the splits are called, `datasets.load_dataset` finds them by this."""
+    digests = "".join(file_digest(folder / each) for names in files.values() for each in names)
+    parquet = any(each.endswith(".parquet") for names in files.values() for each in names)
+    glob = ("data/{}-*.parquet" if parquet else "{}.jsonl").format
+    front = "\n".join(configurations({"default": glob}, counts, sha256(digests.encode())))
+    return f"---\n{front}\n---\n\n# {name}\n\nExported by synthgen as {format}: `{ABOUT}` tells from what.\n"
 
 
 def _replace(unfinished: Path, out: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import orjson
 
+from synthgen.digests import sha256
 from synthgen.errors import RunError
 from synthgen.export.card import Bounded, Published, card
 from synthgen.export.croissant import CROISSANT, File, Material, croissant
@@ -44,7 +45,9 @@ def write_version(
             write_bytes(staged / "dataset" / ERASED, orjson.dumps({"erased": written.erased}))
             kept = sum(each["state"] == "kept" for each in written.erased)
             summary = {**summary, "erased": kept}
-        write_bytes(staged / "dataset" / "README.md", card(about, summary, written.measured).encode())
+        said = orjson.dumps([written.tree.root().hex(), written.erased])
+        text = card(about, summary, written.measured, sha256(said + lock))
+        write_bytes(staged / "dataset" / "README.md", text.encode())
         write_bytes(staged / "dataset" / "provenance" / "recipe.lock.yaml", lock)
         write_bytes(staged / "recipe.lock.yaml", lock)
         # Beside the dataset, not in it: equal runs give equal datasets, whatever their sessions were.

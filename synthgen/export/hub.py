@@ -20,6 +20,8 @@ def upload(dataset: Path, repository: str, *, private: bool) -> str:
         raise UsageError(
             "huggingface_hub is not installed in this environment", hint="pip install 'synthgen-data[hub]'"
         ) from None
+    # What it raises where nothing answers is of the HTTP library that it uses, as its own error is.
+    of_http = next(each for each in HfHubHTTPError.__bases__ if issubclass(each, Exception))
     hub = HfApi()
     try:
         hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
@@ -32,7 +34,7 @@ def upload(dataset: Path, repository: str, *, private: bool) -> str:
         )
     except HFValidationError as error:
         raise UsageError(f"{repository!r} is no repository: {error}") from None
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, of_http, OSError, ValueError) as error:
         said = str(error).strip().splitlines()
         raise RunError(
             f"the Hub did not take {repository}: {said[0] if said else type(error).__name__}",

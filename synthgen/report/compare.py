@@ -19,6 +19,7 @@ from synthgen.view import RunView
 EXCERPT = 300
 SIDES = ("a", "b")
 MOVES = ("entered", "left", "changed")
+UNLIKE = "The samples differ in size, on which these measures depend: which is more varied is not known."
 
 
 def compare(a: Path, b: Path, limit: int = 20, *, meaning: bool = True) -> dict[str, Any]:
@@ -83,16 +84,19 @@ def comparison_text(said: Mapping[str, Any]) -> list[str]:
         rows.append((each["filter"][:24], *sides[0], *sides[1]))
     lines += [*(columns(rows) if said["filters"] else []), ""]
     sizes = " and ".join(f"{said[s]['sample']:,}" for s in SIDES)
-    rows = [(f"diversity ({sizes} answers)", "A", "B", "more varied")]
+    # Of samples that differ in size no measure of diversity says which is the more varied.
+    alike = said["a"]["sample"] == said["b"]["sample"]
+    rows = [(f"diversity ({sizes} answers)", "A", "B", "more varied" if alike else "")]
     for each in said["diversity"]:
         values = [number(each[s]) if each[s] is not None else "-" for s in SIDES]
-        rows.append((each["name"], *values, _more_varied(each)))
-    lines += [*columns(rows, right=(1, 2)), ""]
+        rows.append((each["name"], *values, _more_varied(each) if alike else ""))
+    lines += [*columns(rows, right=(1, 2)), *([] if alike else [f"  {UNLIKE}"]), ""]
     inputs = said["inputs"] or ()
     lines.append(
         f"  {len(inputs):,} inputs differ"
         + (": " if inputs else "")
         + ", ".join(each["input"] for each in inputs[:6])
+        + (f" and {len(inputs) - 6:,} more" if len(inputs) > 6 else "")
     )
     for name in MOVES:
         lines.append(f"  {name}: {said[name]['count']:,}")

@@ -25,7 +25,7 @@ def text(said: Mapping[str, Any]) -> list[str]:
     if said["measurements"]:
         lines += ["", *_measurements(said["measurements"])]
     lines += ["", *_shares(said)]
-    lines += ["", _diversity(said["diversity"])]
+    lines += ["", *([_diversity(said["diversity"])] if said["diversity"]["sample"] else [])]
     lines += _work(said)
     return lines
 
@@ -115,7 +115,7 @@ def _shares(said: Mapping[str, Any]) -> list[str]:
         found = [f"{each['language']} {share(each['kept'], total)}" for each in languages["counts"][:VALUES]]
         rows.append(("languages", ", ".join(found)))
     kept = said["counts"]["kept"]
-    for field in said["shares"][:FIELDS]:
+    for field in said["shares"][:FIELDS] if kept else ():
         found = []
         for each in field["values"][:VALUES]:
             wish = f" of {100 * each['wished']:.0f} %" if each["wished"] is not None else ""

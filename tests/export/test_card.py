@@ -73,6 +73,24 @@ def test_configurations_lead_to_files(tmp_path: Path) -> None:
     assert '"provenance"' not in card(alone)[1]
 
 
+def test_configurations_tell_contents_apart(tmp_path: Path) -> None:
+    """`datasets` takes one dataset's rows from its cache for another's whose configurations are the same."""
+    half: dict[str, Any] = {"split": {"train": 0.5, "test": 0.5}}
+    ways: list[dict[str, Any]] = [{"rows": 20}, {"rows": 21}, {"output": half}]
+    configs = [card(made(tmp_path / str(n), **way))[0]["configs"] for n, way in enumerate(ways)]
+    again = card(made(tmp_path / "again", rows=20))[0]["configs"]
+    said = [each[0]["description"] for each in configs]
+    assert len({*said}) == 3
+    assert again == configs[0]
+
+
+def test_a_split_without_rows_is_no_part_of_a_configuration(tmp_path: Path) -> None:
+    front, text = card(made(tmp_path, rows=3, output={"split": {"train": 0.9999, "test": 0.0001}}))
+    for config in front["configs"]:
+        assert [each["split"] for each in config["data_files"]] == ["train"]
+    assert "There are no rows in `test`." in text
+
+
 @pytest.mark.parametrize(
     ("licences", "front"),
     [

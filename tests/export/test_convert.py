@@ -396,6 +396,34 @@ def test_what_axolotl_would_pass_over_is_not_configured(tmp_path: Path) -> None:
     assert said["named-train"]["columns"]["history"] == "history"
 
 
+@pytest.mark.parametrize("files", FILES)
+def test_a_card_names_the_splits_that_have_rows(tmp_path: Path, files: str) -> None:
+    """Without it `datasets` takes the configuration for rows, and cannot read what has none."""
+    done = export(
+        "named",
+        {},
+        {"fit": lambda: iter([CHAT]), "holdout": lambda: iter([SHORT]), "none": lambda: iter(())},
+        tmp_path / "out",
+        "messages",
+        files=files,
+    )
+    assert done.notices == ["no row is in `none`"]
+    infos = json.loads((done.dir / "dataset_info.json").read_text())
+    assert set(infos) == {"named-fit", "named-holdout"}
+    if files == "arrow":
+        return
+    front = (done.dir / "README.md").read_text().split("---\n")[1]
+    [config] = YAML(typ="safe").load(front)["configs"]
+    assert [each["split"] for each in config["data_files"]] == ["fit", "holdout"]
+    assert all(list(done.dir.glob(each["path"])) for each in config["data_files"])
+
+
+def test_no_rows_are_no_export(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the dataset has no rows"):
+        write(tmp_path / "out", [], "messages")
+    assert not (tmp_path / "out").exists()
+
+
 def test_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_files, "GROUP_ROWS", 2)
     monkeypatch.setattr(row_files, "SHARD_BYTES", 200)
@@ -414,7 +442,7 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_pat
     write(out, [SHORT], "messages", files="parquet")
     write(out, [SHORT], "text")
     assert {path.name for path in out.iterdir()} == {
-        "train.jsonl", "dataset_info.json", "axolotl.yaml", "export.json"
+        "README.md", "train.jsonl", "dataset_info.json", "axolotl.yaml", "export.json"
     }  # fmt: skip
     before = tree(out)
     write(out, [SHORT], "text")

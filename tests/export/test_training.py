@@ -193,3 +193,16 @@ def test_a_dataset_that_was_published_trains_as_it_is(tmp_path: Path, tiny: Path
         )
         assert stated["id"] == [row["id"] for row in given]
     assert two_steps("SFT", tiny, tmp_path, there["train"])["train_loss"] > 0
+
+
+def test_datasets_do_not_take_each_others_place_in_the_cache(tmp_path: Path) -> None:
+    """Nor does a split without rows stand in the way."""
+    import datasets
+
+    split = {"train": 0.9999, "test": 0.0001}
+    for rows in (3, 5):
+        said = recipe(output={"split": split})
+        done = run_it(loaded(tmp_path / str(rows), said, rows=rows), directory=tmp_path / str(rows) / "run")
+        for name in ("default", "provenance"):
+            there = datasets.load_dataset(str(done.dir / "dataset"), name, cache_dir=str(tmp_path / "cache"))
+            assert {split: len(part) for split, part in there.items()} == {"train": rows}

@@ -170,7 +170,9 @@ def test_versions_and_comparisons(tmp_path: Path) -> None:
     html = comparison_page(said)
     assert html.count("<script") == 2
     assert "filters.words.min" in "\n".join(comparison_text(said))
+    assert "The samples differ in size" in "\n".join(comparison_text(said))
     same = compare(run, run, meaning=False)
+    assert "more varied" in "\n".join(comparison_text(same))
     assert [same[name]["count"] for name in ("entered", "left", "changed")] == [0, 0, 0]
     assert compare(run, version, meaning=False) == said
     shown = CliRunner().invoke(app, ["report", str(version)])
