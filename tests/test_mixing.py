@@ -194,6 +194,11 @@ def test_the_command(
     assert command(str(first), "-o", str(tmp_path / "x"), "--weight", "tow=1") == 2
     assert command(str(first), "-o", str(tmp_path / "x"), "--weight", "one=0") == 2
     assert "Traceback" not in capsys.readouterr().err
+    rows = first / "dataset" / "train.jsonl"
+    rows.write_text(rows.read_text().replace("document", "monument", 1))
+    assert command(str(first), "-o", str(tmp_path / "x")) == 1
+    assert "is not what was published: train.jsonl" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_licence_that_is_unknown_stays_unknown(tmp_path: Path) -> None:
