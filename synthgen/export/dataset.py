@@ -46,7 +46,8 @@ def write_version(
             kept = sum(each["state"] == "kept" for each in written.erased)
             summary = {**summary, "erased": kept}
         said = orjson.dumps([written.tree.root().hex(), written.erased])
-        text = card(about, summary, written.measured, sha256(said + lock))
+        shape = orjson.dumps([about.recipe.output.split, list(about.columns)])
+        text = card(about, summary, written.measured, sha256(said + shape))
         write_bytes(staged / "dataset" / "README.md", text.encode())
         write_bytes(staged / "dataset" / "provenance" / "recipe.lock.yaml", lock)
         write_bytes(staged / "recipe.lock.yaml", lock)
