@@ -31,6 +31,8 @@ from typing import Any
 import orjson
 from bench_scale import peak_mib
 
+from synthgen.yamlfile import read_yaml
+
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "recipes" / "data"
 FILTERS = ["refusal", {"words": {"min": 2}}, {"language": {"is": "en"}}, "toxicity", "quality", "duplicate"]
@@ -171,7 +173,8 @@ def verifying(folder: Path, run: Path, rows: int) -> None:
     loaded = load(folder / "recipes" / "chats.yaml")
     place = folder / "many"
     place.mkdir()
-    about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, {})
+    locked = read_yaml(run / "recipe.lock.yaml").data
+    about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, locked)
     filters = {link.name: {"dropped": 0} for link in loaded.chain}
     summary = {"planned": rows, "kept": rows, "dropped": 0, "failed": 0, "filters": filters}
     journal: Any = SimpleNamespace(
