@@ -175,7 +175,7 @@ def verifying(folder: Path, run: Path, rows: int) -> None:
     place.mkdir()
     locked = read_yaml(run / "recipe.lock.yaml").data
     about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, locked)
-    filters = {link.name: {"dropped": 0} for link in loaded.chain}
+    filters = {link.name: {"dropped": 0, "flagged": 0} for link in loaded.chain}
     summary = {"planned": rows, "kept": rows, "dropped": 0, "failed": 0, "filters": filters}
     journal: Any = SimpleNamespace(
         path=place,
