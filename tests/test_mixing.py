@@ -87,6 +87,12 @@ def test_the_provenance_of_each_row_goes_with_it(tmp_path: Path) -> None:
         assert (said["requests"], said["synthetic"]) == ([], True)
         assert statement["sources"][0]["path"] == "data/docs.jsonl"
     assert verify(result.dir).intact
+    dataset = result.dir / "dataset"
+    [shard] = (dataset / "provenance").glob("*.parquet")
+    for row, said in zip(pq.read_table(shard).to_pylist(), stated, strict=True):
+        assert orjson.loads(row["sources"][0]["origin"]) == said["sources"][0]["origin"]
+    assert "- synthetic\n" in (dataset / "README.md").read_text()
+    assert orjson.loads((dataset / "croissant.json").read_bytes())["keywords"] == ["synthetic", "synthgen"]
 
 
 def test_weights_and_how_many(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.material import Material
+from synthgen.audit.place import entries, splits
 from synthgen.export import croissant as written
 
 
@@ -18,7 +19,10 @@ def croissant(material: Material) -> dict[str, Any]:
     }
     keys = [signature.keyid for signature in manifest.envelope.signatures]
     rows = manifest.ledger.kept
-    told = written.Material(material.dataset, material.lock, files, material.splits, rows, keys)
+    synthetic = any(
+        said.get("synthetic") is True for path in splits(material.dataset) for _, _, said in entries(path)
+    )
+    told = written.Material(material.dataset, material.lock, files, material.splits, rows, keys, synthetic)
     try:
         return written.croissant(told)
     except ValueError as error:

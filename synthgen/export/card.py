@@ -115,7 +115,7 @@ def card(about: Published, summary: Mapping[str, Any], measured: Measured, conte
         + _among([f"{measured.rows[split]:,} in `{split}`" for split in recipe.output.split])
         + ".",
         "",
-        *_section("How it was made", _made(about)),
+        *_section("How it was made", _made(about, measured)),
         *_section("What was removed, and why", _funnel(about, summary, erased)),
         *_section("Measurements", _measurements(about, measured)),
         *_section("Licences and terms", _licences(about)),
@@ -142,7 +142,7 @@ def _front(about: Published, measured: Measured, size: int, contents: str) -> It
     yield from _list("size_categories", [_size(size)])
     if {"messages", "prompt", "chosen"} & {*about.columns}:
         yield from _list("task_categories", ["text-generation"])
-    yield from _list("tags", [*(["synthetic"] if recipe.steps else []), "synthgen"])
+    yield from _list("tags", [*(["synthetic"] if measured.synthetic else []), "synthgen"])
 
 
 def _list(name: str, values: Sequence[str]) -> Iterator[str]:
@@ -199,7 +199,7 @@ def _licences(about: Published) -> Iterator[str]:
         yield f"- what `{about.model(name).get('id', 'a model')}` wrote: {terms or 'terms unknown'}"
 
 
-def _made(about: Published) -> Iterator[str]:
+def _made(about: Published, measured: Measured) -> Iterator[str]:
     recipe, lock = about.recipe, about.lock
     steps = recipe.named_steps()
     asking = [link for link in about.chain if link.asks]
@@ -213,6 +213,8 @@ def _made(about: Published) -> Iterator[str]:
             yield f"- Seed `{name}`: made up by {_among(seed.get('reader', []))}."
     if not steps:
         yield f"- Existing rows were curated{'.' if asking else '; no model was asked.'}"
+        if measured.synthetic:
+            yield "- What models wrote of them before is in `provenance/`, as each row's `origin`."
     for number, (name, step) in enumerate(steps, 1):
         prompt, sampling = lock["prompts"][name], lock["sampling"][name]
         said = ", ".join(f"{key} {value}" for key, value in sorted(sampling.items()))
@@ -233,7 +235,7 @@ def _model(model: Mapping[str, Any]) -> str:
     if model.get("revision"):
         parts.append(f"revision `{model['revision']}`")
     if model.get("weights"):
-        parts.append(f"weights {str(model['weights'])[:12]}")
+        parts.append(f"weights {str(model['weights']).removeprefix('sha256:')[:12]}")
     return f"{parts[0]} ({', '.join([*parts[1:], model['engine']])})"
 
 

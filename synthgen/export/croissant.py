@@ -59,7 +59,10 @@ class File:
 
 @dataclass(frozen=True)
 class Material:
-    """What is told of: the dataset's folder, what took effect, its files, its splits, rows and signers."""
+    """What is told of: the dataset's folder, what took effect, its files, its splits, rows and signers.
+
+    `synthetic` says whether a model wrote any of the rows.
+    """
 
     dataset: Path
     lock: Mapping[str, Any]
@@ -67,6 +70,7 @@ class Material:
     splits: Sequence[str]
     rows: int
     keys: Sequence[str]
+    synthetic: bool
 
     def shards(self, split: str) -> list[str]:
         """The names of a split's files of Parquet."""
@@ -88,7 +92,7 @@ def croissant(material: Material) -> dict[str, Any]:
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": name,
         "description": described,
-        "keywords": ["synthetic", "synthgen"] if recipe.get("steps") else ["synthgen"],
+        "keywords": ["synthetic", "synthgen"] if material.synthetic else ["synthgen"],
         "isLiveDataset": False,
     }
     licences = lock.get("licences")

@@ -23,7 +23,13 @@ from synthgen.export.stated import schema as stated_schema
 from synthgen.journal import Answers, Journal, RecordEntry
 from synthgen.provenance.manifest import LEDGER, MANIFEST, REPORT, manifest, subjects
 from synthgen.provenance.merkle import Growing, leaf_hash
-from synthgen.provenance.statement import ledger_entry, row_bytes, statement, with_provenance
+from synthgen.provenance.statement import (
+    is_synthetic,
+    ledger_entry,
+    row_bytes,
+    statement,
+    with_provenance,
+)
 from synthgen.splits import Splits
 
 ERRORS_SHOWN = 20
@@ -58,7 +64,7 @@ def write_version(
         predicate: dict[str, Any] = {"ledger": written.ledger()}
         rows = {name.removeprefix("dataset/"): count for name, count in written.rows.items()}
         known = subjects(staged / "dataset", rows=rows)
-        _write_croissant(staged / "dataset", about, known, predicate["ledger"]["kept"])
+        _write_croissant(staged / "dataset", about, known, written)
         inside = manifest(staged / "dataset", predicate, rows=rows, signer=about.signer, known=known)
         write_bytes(staged / "dataset" / MANIFEST, inside)
         outside = manifest(staged, predicate, rows=written.rows, leave_out=("dataset",), signer=about.signer)
@@ -72,11 +78,14 @@ def write_version(
     return [f"{large:,} rows are larger than {LARGE_ROW // 1_000_000} MB"] if large else []
 
 
-def _write_croissant(folder: Path, about: Published, known: Sequence[Mapping[str, Any]], kept: int) -> None:
+def _write_croissant(
+    folder: Path, about: Published, known: Sequence[Mapping[str, Any]], written: _Written
+) -> None:
     files = {each["name"]: File(each["annotations"]["bytes"], each["digest"]["sha256"]) for each in known}
     keys = [about.signer.public_key.keyid] if about.signer is not None else []
     splits = sorted(about.recipe.output.split)
-    said = croissant(Material(folder, about.lock, files, splits, kept, keys))
+    rows, synthetic = written.states["kept"], written.measured.synthetic
+    said = croissant(Material(folder, about.lock, files, splits, rows, keys, synthetic))
     write_bytes(
         folder / CROISSANT, orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     )
@@ -199,7 +208,7 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
                 continue
             name = (entry.verdicts.get(straddle, {}).get("detail") or {}).get("split") or places.of(entry.id)
             whole = splits[name].write(row, written_row, said)
-            written.measured.row(name, whole, entry.verdicts)
+            written.measured.row(name, whole, entry.verdicts, synthetic=is_synthetic(entry))
     closed: list[RowWriter] = [ledger, dropped, behind, *([failed] if failed else [])]
     for writer in (*closed, *(each for split in splits.values() for each in split.writers)):
         for path, count in writer.counts.items():

@@ -53,10 +53,14 @@ class Measured:
     abstained: Counter[str] = field(default_factory=Counter)
     flagged: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
+    synthetic: bool = False
 
-    def row(self, split: str, line: bytes, verdicts: Mapping[str, Mapping[str, Any]]) -> None:
-        """One more row, as JSON, with what was measured of it."""
+    def row(
+        self, split: str, line: bytes, verdicts: Mapping[str, Mapping[str, Any]], *, synthetic: bool
+    ) -> None:
+        """One more row, as JSON, with what was measured of it, and whether a model wrote any of it."""
         self.rows[split] += 1
+        self.synthetic |= synthetic
         self.large += len(line) > LARGE_ROW
         for name, verdict in verdicts.items():
             value = verdict["value"]

@@ -15,12 +15,20 @@ def schema() -> Any:
     import pyarrow as pa
 
     text, number = pa.string(), pa.float64()
-    source = [("seed", text), ("path", text), ("row", pa.int64()), ("sha256", text), ("licence", text)]
+    whole = pa.int64()
+    source = [("seed", text), ("path", text), ("row", whole), ("sha256", text), ("licence", text)]
+    source += [
+        ("start", whole),
+        ("end", whole),
+        ("page", whole),
+        ("heading", pa.list_(text)),
+        ("origin", text),
+    ]
     measured = [("filter", text), ("value", number), ("min", number), ("max", number)]
     return pa.schema(
         [
             ("id", text),
-            ("task", pa.int64()),
+            ("task", whole),
             ("branch", text),
             ("state", text),
             ("dropped_by", text),
@@ -36,7 +44,7 @@ def schema() -> Any:
 
 
 def as_row(said: Mapping[str, Any]) -> dict[str, Any]:
-    """A statement as a row of that: measurements as a list in the order of the filters, details as JSON."""
+    """A statement as a row of that: measurements as a list in the order of the filters, the rest as JSON."""
     measurements = [
         {
             "filter": name,
@@ -47,4 +55,8 @@ def as_row(said: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name, each in said["measurements"].items()
     ]
-    return {**said, "measurements": measurements}
+    sources = [
+        {**each, "origin": orjson.dumps(each["origin"]).decode()} if "origin" in each else each
+        for each in said["sources"]
+    ]
+    return {**said, "sources": sources, "measurements": measurements}

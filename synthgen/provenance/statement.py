@@ -67,10 +67,15 @@ def statement(entry: RecordEntry, body: bytes | None, row: bytes | None = None) 
         "sources": entry.sources,
         "requests": [key.hex() for key in entry.requests],
         "measurements": entry.verdicts,
-        "synthetic": bool(entry.requests) or any(map(_was_synthetic, entry.sources)),
+        "synthetic": is_synthetic(entry),
         "salt": hashlib.sha256(SALT + (body or b"")).hexdigest()[: 2 * SALT_BYTES],
     }
     return orjson.dumps(said)
+
+
+def is_synthetic(entry: RecordEntry) -> bool:
+    """Whether a model wrote any of it, here or in a dataset that it was taken from."""
+    return bool(entry.requests) or any(map(_was_synthetic, entry.sources))
 
 
 def _was_synthetic(source: Mapping[str, Any]) -> bool:
