@@ -149,17 +149,21 @@ class Curation:
     async def judge(self, branches: AsyncIterator[Branch]) -> AsyncGenerator[Judged, None]:
         """Every branch up to the cut, judged, in order. Ends early where the engines are told to stop.
 
+        Once more have failed than are tolerable it judges nothing more, and ends when they are.
+
         Raises RunError where a filter goes on failing.
         """
         async with aclosing(self._stream.items(branches)) as items:
             ahead = self._ahead(items) if self._asks and self._questions is not None else items
             async with aclosing(ahead):
                 async for item in ahead:
+                    if self.fails_too_often:  # whoever stops the engines waits for what is in flight
+                        continue
                     try:
                         yield await self._one(item)
                     except Stopped:
                         return
-                    if self.ended or self.fails_too_often:
+                    if self.ended:
                         return
 
     async def _ahead(self, items: AsyncGenerator[Item, None]) -> AsyncGenerator[Item, None]:

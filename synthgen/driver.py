@@ -445,6 +445,8 @@ class Driver:
                 self._look_ahead(generation, curation)
                 if self._on_record is not None:
                     self._on_record(judged)
+                if curation.fails_too_often:
+                    generation.stop()
 
     def _look_ahead(self, generation: Generation, curation: Curation) -> None:
         """Run no further ahead of a target than the yield so far says it needs."""

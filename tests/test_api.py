@@ -533,6 +533,31 @@ def test_it_runs_inside_a_running_loop(tmp_path: Path) -> None:
     assert asyncio.run(notebook()) == 5
 
 
+def test_too_many_failures_lose_no_answer_that_is_in_flight(tmp_path: Path) -> None:
+    full, judged = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: Request) -> Any:
+        if str(request.messages[0]["content"]).endswith(" 0"):
+            await full.wait()
+            return RequestFailed("refused")
+        if len(engine.asked) == 8:
+            full.set()
+        await judged.wait()
+        return answer_of(request)
+
+    engine, again = FakeEngine(answer, slots=8), FakeEngine()
+    given_ = loaded(tmp_path, rows=30)
+    stopped = run_it(given_, engine, max_failures=0, on_record=lambda _: judged.set())
+    assert (stopped.outcome, stopped.failed, stopped.kept) == ("too many failures", 1, 0)
+    others = {
+        request.key for request in engine.asked if not str(request.messages[0]["content"]).endswith(" 0")
+    }
+    assert len(others) >= 7
+    assert set(engine.answered) == others
+    assert run_it(given_, again, max_failures=5).kept == 29
+    assert set(engine.answered).isdisjoint(again.keys)
+
+
 def test_too_many_failures_stop_at_the_one_too_many(tmp_path: Path) -> None:
     def bad(request: Request) -> Any:
         number = int(str(request.messages[0]["content"]).rpartition(" ")[2])

@@ -172,18 +172,18 @@ def test_provenance_as_columns_joins_by_id_too(tmp_path: Path) -> None:
             result.dir / "dataset" / "provenance" / f"{split}-00000-of-00001.parquet"
         ).to_pylist()
         assert len(said) == len(rows) > 0
-        for stated, row in zip(said, rows, strict=True):
+        for line, row in zip(said, rows, strict=True):
             measurements = row.pop("measurements")
-            assert [each["filter"] for each in measurements] == list(stated["measurements"])
+            assert [each["filter"] for each in measurements] == list(line["measurements"])
             for each in measurements:
-                one = stated["measurements"][each["filter"]]
+                one = line["measurements"][each["filter"]]
                 assert (each["value"], each["verdict"]) == (one["value"], one["verdict"])
                 assert (each["min"], each["max"]) == (one.get("min"), one.get("max"))
             row["sources"] = [
                 {name: value for name, value in source.items() if value is not None}
                 for source in row["sources"]
             ]
-            assert row == {name: value for name, value in stated.items() if name != "measurements"}
+            assert row == {name: value for name, value in line.items() if name != "measurements"}
 
 
 def test_no_part_of_a_statement_is_missing_among_the_columns() -> None:
@@ -208,8 +208,8 @@ def test_provenance_as_a_column_of_the_rows(tmp_path: Path) -> None:
         assert (result.dir / "dataset" / name).read_bytes() == (plain.dir / "dataset" / name).read_bytes()
     rows = read_jsonl(result.dir / "dataset" / "train.jsonl")
     assert parquet(result.dir, "train") == rows
-    stated = (result.dir / "dataset" / "provenance" / "train.jsonl").read_text().splitlines()
-    assert [row.pop("provenance") for row in rows] == stated
+    lines = (result.dir / "dataset" / "provenance" / "train.jsonl").read_text().splitlines()
+    assert [row.pop("provenance") for row in rows] == lines
     assert rows == read_jsonl(plain.dir / "dataset" / "train.jsonl")
     assert verify(result.dir).intact
     for name, change in (("train.jsonl", "words"), ("data/train-00000-of-00001.parquet", "")):
