@@ -136,45 +136,57 @@ def make_project(
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is there already and not empty", hint="give the name of a new folder")
     sizes = _write_rows(directory / DATA, datasets)
-    shares = {each.name: weights.get(each.name, 1.0) if weights else sizes[each.name] for each in datasets}
-    target = rows
-    if rows is None and weights:
-        whole = sum(shares.values())
-        target = int(min(sizes[name] * whole / share for name, share in shares.items()))
-    # One that is unknown makes the whole unknown; a mix's own licence is of several.
-    stated = {part for each in datasets for licence in each.licences for part in licence.split(" AND ")}
-    licences = sorted(stated) if all(each.licensed for each in datasets) else []
     name = directory.resolve().name
     recipe: dict[str, Any] = {
         "version": 1,
         "name": name if NAME.match(name) and name not in (".", "..") else "mix",
         "description": f"The rows of {', '.join(each.name for each in datasets)}, each once.",
-        "seeds": {
-            "row": {
-                "path": DATA,
-                "origin": "origin",
-                **({"licence": " AND ".join(licences)} if licences else {}),
-            }
-        },
-        # First, lest it be the last text of a row without messages, which is what is taken for its answer.
-        "record": {
-            **({"from": "row"} if "messages" in kinds else {"dataset": "{{ row.dataset }}"}),
-            **{
-                column: {"value": f"row[{column!r}]", "type": kind}
-                for column, kind in kinds.items()
-                if column != "messages"
-            },
-            **({"dataset": "{{ row.dataset }}"} if "messages" in kinds else {}),
-        },
+        "seeds": {"row": {"path": DATA, "origin": "origin", **_licence(datasets)}},
+        "record": _record(kinds),
         "filters": [{"duplicate": {"max": duplicate}}] if duplicate is not None else [],
+        **_aim(sizes, weights, rows),
     }
-    if target is not None:
-        recipe |= {"target": target, "passes": 1, "budget": {"attempts": max(1, sum(sizes.values()))}}
-        recipe |= {"balance": {"row.dataset": {name: share for name, share in shares.items() if share}}}
     path = directory / "recipes" / "mix.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(_yaml(recipe))
     return path
+
+
+def _licence(datasets: Sequence[Given]) -> dict[str, str]:
+    """One that is unknown makes the whole unknown; a mix's own licence is of several."""
+    stated = {part for each in datasets for licence in each.licences for part in licence.split(" AND ")}
+    known = all(each.licensed for each in datasets)
+    return {"licence": " AND ".join(sorted(stated))} if known else {}
+
+
+def _record(kinds: Mapping[str, str]) -> dict[str, Any]:
+    """The shared columns as they are, and the name of the dataset.
+
+    That comes first where there are no messages, lest it be taken for the answer: the last text of a row.
+    """
+    dataset = {"dataset": "{{ row.dataset }}"}
+    values = {
+        column: {"value": f"row[{column!r}]", "type": kind}
+        for column, kind in kinds.items()
+        if column != "messages"
+    }
+    return {"from": "row", **values, **dataset} if "messages" in kinds else {**dataset, **values}
+
+
+def _aim(sizes: Mapping[str, int], weights: Mapping[str, float], rows: int | None) -> dict[str, Any]:
+    """How many rows, and by which shares: as many as weights allow, else by size; nothing for all of them."""
+    if rows is None and not weights:
+        return {}
+    shares = {name: weights.get(name, 1.0) if weights else size for name, size in sizes.items()}
+    if rows is None:
+        whole = sum(shares.values())
+        rows = int(min(sizes[name] * whole / share for name, share in shares.items()))
+    return {
+        "target": rows,
+        "passes": 1,
+        "budget": {"attempts": sum(sizes.values())},
+        "balance": {"row.dataset": {name: share for name, share in shares.items() if share}},
+    }
 
 
 def _shared_kinds(datasets: Sequence[Given]) -> dict[str, str]:
@@ -196,8 +208,16 @@ def _shared_kinds(datasets: Sequence[Given]) -> dict[str, str]:
 
 
 def _write_rows(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
+    """How many of each. Raises UsageError, leaving nothing behind, where there are none or they do not fit."""
+    try:
+        return _written(path, datasets)
+    except UsageError:
+        remove(path.parent)
+        raise
+
+
+def _written(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
     sizes = {}
-    path.parent.mkdir(parents=True)
     with create(path) as file:
         for each in datasets:
             sizes[each.name] = 0
@@ -211,7 +231,6 @@ def _write_rows(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
                 }
                 file.write(orjson.dumps({**row, "dataset": each.name, "origin": origin}) + b"\n")
     if not any(sizes.values()):
-        remove(path.parent)  # the folder is as it was: empty
         raise UsageError("the datasets have no rows")
     return sizes
 

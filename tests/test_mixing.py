@@ -171,6 +171,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     lines.write_text("".join(reversed(lines.read_text().splitlines(keepends=True))))
     with pytest.raises(UsageError, match="the rows of train differ"):
         mixed(tmp_path / "mix", first)
+    assert not any((tmp_path / "mix").iterdir())
 
 
 def test_the_command(

@@ -31,13 +31,14 @@ def mix(
 ) -> None:
     """Join finished datasets, by weight and without duplicates, each row with the provenance that it had."""
     from synthgen import api
+    from synthgen.cli.audit.options import as_published
     from synthgen.mixing import given, make_project, named, notices
 
     with results_only():
         found = [given(path, name) for path, name in named(datasets)]
         weights = _weights(weight or [], [each.name for each in found])
         for each in found:
-            _as_published(each.folder)
+            as_published(each.folder)
         recipe = make_project(output, found, weights, rows, None if keep_duplicates else duplicate)
         for notice in notices(found):
             note(notice)
@@ -50,20 +51,6 @@ def mix(
     if rows is not None and result.kept < rows:
         note(f"{result.kept:,} rows of {rows:,}: there are no more that are wanted and come once")
     out(f"the mix is a project: change {recipe}, and run it again")
-
-
-def _as_published(dataset: Path) -> None:
-    """Raises RunError where a dataset was altered: what a mix carries on would not be what was stated."""
-    from synthgen.audit.verify import verify
-    from synthgen.cli.audit.options import judging
-    from synthgen.errors import RunError
-
-    with judging():
-        verdict = verify(dataset)
-    if not verdict.intact:
-        first = verdict.findings.shown[0]
-        hint = f"synthgen audit verify {dataset}"
-        raise RunError(f"{dataset} is not what was published: {first.file} {first.message}", hint=hint)
 
 
 def _weights(said: list[str], names: list[str]) -> dict[str, float]:

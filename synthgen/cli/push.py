@@ -21,20 +21,12 @@ def push(
     The token is the one that `hf auth login` or HF_TOKEN gave to huggingface_hub.
     """
     from synthgen.audit.material import Material
-    from synthgen.audit.verify import verify
-    from synthgen.cli.audit.options import judging
-    from synthgen.errors import RunError
+    from synthgen.cli.audit.options import as_published, judging
     from synthgen.export.hub import upload
 
     with judging():
         dataset = Material(directory).dataset
-        verdict = verify(dataset)
-    if not verdict.intact:
-        first = verdict.findings.shown[0]
-        raise RunError(
-            f"{dataset} is not what was published: {first.file} {first.message}",
-            hint="`synthgen audit verify` has every finding; run the recipe again, and push that",
-        )
+    verdict = as_published(dataset)
     note(f"uploading {verdict.files + 1:,} files …")
     url = upload(dataset, repository, private=not public)
     if as_json:

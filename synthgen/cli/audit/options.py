@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synthgen.cli.options import note, plain
+
+if TYPE_CHECKING:
+    from synthgen.audit.verify import Verdict
 
 EXIT_TAMPERED = 1
 EXIT_CANNOT_JUDGE = 2
@@ -50,6 +53,22 @@ def in_bounds() -> Iterator[None]:
         raise typer.Exit(EXIT_CANNOT_JUDGE) from None
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def as_published(dataset: Path) -> Verdict:
+    """What verifying a dataset came to. Raises RunError where it is not what was published."""
+    from synthgen.audit.verify import verify
+    from synthgen.errors import RunError
+
+    with judging():
+        verdict = verify(dataset)
+    if not verdict.intact:
+        first = verdict.findings.shown[0]
+        raise RunError(
+            f"{dataset} is not what was published: {first.file} {first.message}",
+            hint=f"`synthgen audit verify {dataset}` has every finding; run the recipe again, and take that",
+        )
+    return verdict
 
 
 def authenticity(signers: Sequence[str], authentic: bool | None) -> str:
