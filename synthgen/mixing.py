@@ -208,7 +208,7 @@ def _shared_kinds(datasets: Sequence[Given]) -> dict[str, str]:
 
 
 def _write_rows(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
-    """How many of each. Raises UsageError, leaving nothing behind, where there are none or they do not fit."""
+    """How many of each. Raises UsageError, leaving nothing, where there are none or they do not fit."""
     try:
         return _written(path, datasets)
     except UsageError:
