@@ -806,7 +806,8 @@ def test_filters_see_what_is_preferred() -> None:
     record = Record("r", {}, row)
     assert (record.instruction, record.answer, record.all) == ("Why?", "So.", "Why?\n\nSo.\n\nNo.")
     plain = Record("r", {}, {"prompt": "Why?", "completion": "So."})
-    assert (plain.messages, plain.answer, plain.all) == ([], "So.", "Why?\n\nSo.")
+    assert plain.messages == [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    assert (plain.instruction, plain.answer, plain.all) == ("Why?", "So.", "Why?\n\nSo.")
 
 
 def test_validate_and_preview_show_the_fan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
