@@ -420,7 +420,8 @@ class _Loader:
         )
 
     def _note_unused(self) -> None:
-        """Filters may look at any field; what nothing else looks at is worth a word."""
+        """What nothing looks at is worth a word."""
+        self.used |= {name.partition(".")[0] for name in self.recipe.balance}
         steps = [name for name, _ in self.recipe.named_steps()]
         for name in self.recipe.fields if steps else ():
             if name not in self.used:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -43,6 +44,11 @@ def tasks(root: Path, seeds: dict[str, Any], rows: Any = 300, **more: Any) -> li
     return list(load(project(root, recipe(seeds=seeds, **more), rows=rows)).plan.tasks())
 
 
+def near(count: int, draws: int, share: float) -> bool:
+    """Whether so many draws of a share are within four standard errors of it."""
+    return abs(count - draws * share) < 4 * (draws * share * (1 - share)) ** 0.5
+
+
 def test_every_sampler_is_inside_its_bounds(tmp_path: Path) -> None:
     made = tasks(tmp_path, ALL, 2000)
     assert {task.values["age"] for task in made} == set(range(-3, 8))
@@ -51,7 +57,10 @@ def test_every_sampler_is_inside_its_bounds(tmp_path: Path) -> None:
     scores = [task.values["score"] for task in made]
     assert 55 <= min(scores) <= max(scores) <= 145
     assert all(isinstance(score, int) for score in scores)
-    assert abs(sum(scores) / len(scores) - 100) < 4 * 15 / 2000**0.5  # four standard errors
+    normal = NormalDist(100, 15)
+    for bound in (80, 92, 100, 108, 120):  # a uniform one has the same bounds and mean
+        share = (normal.cdf(bound + 0.5) - normal.cdf(55)) / (normal.cdf(145) - normal.cdf(55))
+        assert near(sum(score <= bound for score in scores), 2000, share)
     days = {datetime.date.fromisoformat(task.values["day"]) for task in made}
     assert (min(days), max(days), len(days)) == (datetime.date(2023, 12, 30), datetime.date(2024, 3, 1), 63)
     for task in made:
@@ -63,7 +72,7 @@ def test_every_sampler_is_inside_its_bounds(tmp_path: Path) -> None:
               "science / biology / cells": 9 / 32, "science / biology / plants": 3 / 32}  # fmt: skip
     assert set(leaves) == set(shares)
     for leaf, share in shares.items():
-        assert abs(leaves[leaf] - 2000 * share) < 4 * (2000 * share * (1 - share)) ** 0.5
+        assert near(leaves[leaf], 2000, share)
     assert made[0].values["topic"]["levels"][-1] == made[0].values["topic"]["leaf"]
 
 
@@ -111,7 +120,7 @@ def test_a_row_put_into_the_pool_changes_only_the_draws_it_comes_into(names: lis
 def test_every_row_of_a_pool_is_drawn_as_often() -> None:
     few = Several(pool([f"row {n}" for n in range(10)]), 2)
     counts = Counter(name for n in range(3000) for name in few.pick(7, "s", b"%d" % n, 0, {}, ()).value)
-    assert all(abs(count - 600) < 4 * (3000 * 0.2 * 0.8) ** 0.5 for count in counts.values())
+    assert all(near(count, 3000, 0.2) for count in counts.values())
     assert len(counts) == 10
 
 

@@ -712,6 +712,10 @@ def test_what_nothing_uses_is_said(tmp_path: Path) -> None:
     assert [notice.partition(":")[0] for notice in found] == ["seed tone", "step aside"]
     used = loaded(tmp_path / "b", recipe(steps=steps, filters=[{"words": {"of": "aside", "min": 1}}]))
     assert used.notices == ()
+    balance = {"tone": "even", "row.n": {"1": 1}}
+    seeds["row"] = {"path": "data/docs.jsonl", "sample": True}
+    balanced = recipe(steps=steps[1:], seeds=seeds, target=2, balance=balance)
+    assert loaded(tmp_path / "c", balanced).notices == ()
 
 
 # What is done with a run of branches
