@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from synthgen.samplers import Sampler, SeedFailed
-from synthgen.seeds import Rows, SeedRow
+from synthgen.seeds import Draw, Rows, SeedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Plan:
         fault = None
         for name, choices in self.choices.items():
             try:
-                row = choices.pick(self.seed, name, digest, repeat, values, rows)
+                row = choices.pick(Draw(self.seed, name, digest, repeat, values, rows))
             except SeedFailed as error:
                 fault = str(error)
                 break

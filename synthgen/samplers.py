@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import floor
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Protocol
 
-from synthgen.digests import draw, value_digest
+from synthgen.digests import value_digest
 from synthgen.project import Project
 from synthgen.prompt import PromptFailed, TextTemplate
 from synthgen.seed_kinds import (
@@ -28,7 +28,7 @@ from synthgen.seed_kinds import (
     TextSeed,
     case_of,
 )
-from synthgen.seeds import Drawn, SeedRow, drawn
+from synthgen.seeds import Draw, Drawn, SeedRow, drawn, seed_row
 from synthgen.yamlfile import did_you_mean, read_yaml
 
 MAX_LEAVES = 100_000
@@ -56,30 +56,19 @@ class CannotDraw(Exception):
 
 
 class Sampler(Protocol):
-    """Gives each task a value; `size` is how many there are, None where they are not counted."""
+    """Gives each task a value."""
 
     @property
     def size(self) -> int | None:
-        """How many values there are."""
+        """How many values there are; None where they are not counted."""
+        return None
 
-    def pick(
-        self,
-        seed: int,
-        field: str,
-        task: bytes,
-        repeat: int,
-        values: Mapping[str, Any],
-        rows: Sequence[SeedRow],
-    ) -> SeedRow:
-        """The value for a task, which has these values and rows already. Raises SeedFailed."""
-
-
-def _row(value: Any) -> SeedRow:
-    return SeedRow(value, value_digest(value))
+    def pick(self, at: Draw) -> SeedRow:
+        """The value for a task. Raises SeedFailed."""
 
 
 @dataclass(frozen=True)
-class Whole:
+class Whole(Sampler):
     """Whole numbers, each as likely."""
 
     spec: IntRange
@@ -89,45 +78,41 @@ class Whole:
         """How many values there are."""
         return self.spec.max - self.spec.min + 1
 
-    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
+    def pick(self, at: Draw) -> SeedRow:
         """One of them."""
-        count = self.spec.max - self.spec.min + 1
-        return _row(self.spec.min + min(floor(draw(seed, field, task, repeat) * count), count - 1))
+        return seed_row(self.spec.min + at.below(self.size))
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(Sampler):
     """Numbers, uniform, or normal by the inverse of the distribution's function."""
 
     spec: FloatRange
 
-    @property
-    def size(self) -> None:
-        """How many values there are, which nobody counts."""
-        return None
-
-    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
+    def pick(self, at: Draw) -> SeedRow:
         """One of them, rounded."""
-        spec, share = self.spec, draw(seed, field, task, repeat)
-        if spec.mean is None or spec.sd is None:
-            assert spec.min is not None
-            assert spec.max is not None
-            value = spec.min * (1 - share) + spec.max * share
-        else:
-            normal = NormalDist(spec.mean, spec.sd)
-            low = 0.0 if spec.min is None else normal.cdf(spec.min)
-            high = 1.0 if spec.max is None else normal.cdf(spec.max)
-            value = normal.inv_cdf(min(max(low + share * (high - low), 1e-16), 1 - 1e-16))
-        value = round(value, spec.digits)
+        spec = self.spec
+        value = round(self._value(at.share), spec.digits)
         if spec.min is not None:
             value = max(value, spec.min)
         if spec.max is not None:
             value = min(value, spec.max)
-        return _row(int(value) if spec.digits == 0 and value == int(value) else value)
+        return seed_row(int(value) if spec.digits == 0 and value == int(value) else value)
+
+    def _value(self, share: float) -> float:
+        spec = self.spec
+        if spec.mean is None or spec.sd is None:
+            assert spec.min is not None
+            assert spec.max is not None
+            return spec.min * (1 - share) + spec.max * share
+        normal = NormalDist(spec.mean, spec.sd)
+        low = 0.0 if spec.min is None else normal.cdf(spec.min)
+        high = 1.0 if spec.max is None else normal.cdf(spec.max)
+        return normal.inv_cdf(min(max(low + share * (high - low), 1e-16), 1 - 1e-16))
 
 
 @dataclass(frozen=True)
-class Day:
+class Day(Sampler):
     """Days, each as likely."""
 
     spec: DateRange
@@ -137,23 +122,16 @@ class Day:
         """How many values there are."""
         return (self.spec.to - self.spec.from_).days + 1
 
-    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
+    def pick(self, at: Draw) -> SeedRow:
         """One of them, as 2024-05-31."""
-        count = (self.spec.to - self.spec.from_).days + 1
-        days = min(floor(draw(seed, field, task, repeat) * count), count - 1)
-        return _row((self.spec.from_ + datetime.timedelta(days)).isoformat())
+        return seed_row((self.spec.from_ + datetime.timedelta(at.below(self.size))).isoformat())
 
 
 @dataclass(frozen=True)
-class Faked:
+class Faked(Sampler):
     """What Faker makes up for a locale."""
 
     spec: FakerSeed
-
-    @property
-    def size(self) -> None:
-        """How many values there are, which nobody counts."""
-        return None
 
     @cached_property
     def _faker(self) -> Any:
@@ -177,125 +155,94 @@ class Faked:
             if not hasattr(self._faker, name):
                 raise CannotDraw(f"Faker has no {name} for the locale {self.spec.locale}")
 
-    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
+    def pick(self, at: Draw) -> SeedRow:
         """What follows from the key."""
-        self._faker.seed_instance(floor(draw(seed, field, task, repeat) * 2**53))
+        self._faker.seed_instance(at.below(2**53))
         if isinstance(self.spec.faker, str):
-            return _row(str(getattr(self._faker, self.spec.faker)()))
-        return _row({name: str(getattr(self._faker, name)()) for name in self.spec.faker})
+            return seed_row(str(getattr(self._faker, self.spec.faker)()))
+        return seed_row({name: str(getattr(self._faker, name)()) for name in self.spec.faker})
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Sampler):
     """A template over the seeds before it."""
 
     template: TextTemplate
 
-    @property
-    def size(self) -> None:
-        """How many values there are, which nobody counts."""
-        return None
-
-    def pick(
-        self, _: int, field: str, __: bytes, ___: int, values: Mapping[str, Any], rows: Sequence[SeedRow]
-    ) -> SeedRow:
+    def pick(self, at: Draw) -> SeedRow:
         """The text."""
         try:
-            return _row(self.template.render(values))
+            return seed_row(self.template.render(at.values))
         except PromptFailed as error:
-            raise SeedFailed(f"seed {field}: the template {error}") from None
+            raise SeedFailed(f"seed {at.name}: the template {error}") from None
 
 
 @dataclass(frozen=True)
-class Cases:
+class Cases(Sampler):
     """Another sampler for each value of a field."""
 
     by: str
     cases: Mapping[str, Sampler]
     otherwise: Sampler | None
 
-    @property
-    def size(self) -> None:
-        """How many values there are, which nobody counts."""
-        return None
-
-    def pick(
-        self,
-        seed: int,
-        field: str,
-        task: bytes,
-        repeat: int,
-        values: Mapping[str, Any],
-        rows: Sequence[SeedRow],
-    ) -> SeedRow:
+    def pick(self, at: Draw) -> SeedRow:
         """What the case of this task draws."""
-        value: Any = values
-        for part in _parts(self.by, values):
+        value: Any = at.values
+        for part in [self.by] if self.by in at.values else self.by.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         found = self.cases.get(case_of(value), self.otherwise)
         if found is None:
-            raise SeedFailed(f"seed {field}: there is no case for {self.by} = {case_of(value)[:80]!r}")
-        return found.pick(seed, field, task, repeat, values, rows)
-
-
-def _parts(path: str, values: Mapping[str, Any]) -> list[str]:
-    return [path] if path in values else path.split(".")
+            raise SeedFailed(f"seed {at.name}: there is no case for {self.by} = {case_of(value)[:80]!r}")
+        return found.pick(at)
 
 
 @dataclass(frozen=True)
-class Several:
+class Several(Sampler):
     """Different rows of a pool, drawn for each task: few-shot examples."""
 
     pool: Sequence[SeedRow]
     count: int
-    _marks: list[Any] = field(default_factory=list, repr=False)
 
     @property
     def size(self) -> int:
         """How many values there are."""
         return len(self.pool)
 
-    def pick(
-        self,
-        seed: int,
-        field: str,
-        task: bytes,
-        repeat: int,
-        values: Mapping[str, Any],
-        rows: Sequence[SeedRow],
-    ) -> SeedRow:
+    def pick(self, at: Draw) -> SeedRow:
         """So many rows as a list, each different, none that the task itself goes through.
 
         Each row has a rank for this task that follows from the row alone, and the first ones are taken
         (rendezvous hashing), so that a row put into the pool changes only the draws that it comes into.
         """
-        key = floor(draw(seed, field, task, repeat) * 2**53)
-        own = {(row.source["path"], row.source["row"]) for row in rows if row.source}
-        same = {row.digest for row in rows}
+        own = {(row.source["path"], row.source["row"]) for row in at.rows if row.source}
+        same = {row.digest for row in at.rows}
         chosen: list[SeedRow] = []
         taken: set[bytes] = set()
-        for place in self._ranked(key, self.count + 4 * len(rows) + 8):
+        for place in self._ranked(at.below(2**53), self.count + 4 * len(at.rows) + 8):
             row = self.pool[place]
             assert row.source is not None
-            at = (row.source["path"], row.source["row"])
-            if at in own or row.digest in same or row.digest in taken:
+            if (row.source["path"], row.source["row"]) in own or row.digest in same or row.digest in taken:
                 continue
             taken.add(row.digest)
             chosen.append(row)
             if len(chosen) == self.count:
                 break
         if len(chosen) < self.count:
-            raise SeedFailed(f"seed {field}: the pool has only {len(chosen)} other rows, not {self.count}")
+            raise SeedFailed(f"seed {at.name}: the pool has only {len(chosen)} other rows, not {self.count}")
         value = [row.value for row in chosen]
         return SeedRow(value, value_digest(value), None, chosen)
 
-    def _ranked(self, key: int, enough: int) -> Iterator[int]:
+    @cached_property
+    def _marks(self) -> Any:
         import numpy as np
 
-        if not self._marks:
-            joined = b"".join(row.digest[:8] for row in self.pool)
-            self._marks.append(np.frombuffer(joined, dtype=">u8").astype(np.uint64))
-        ranks = self._marks[0] ^ np.uint64(key << 11)
+        return np.frombuffer(b"".join(row.digest[:8] for row in self.pool), dtype=">u8").astype(np.uint64)
+
+    def _ranked(self, key: int, enough: int) -> Iterator[int]:
+        """Places in the pool by their rank for a key; the first ones twice where more are wanted."""
+        import numpy as np
+
+        ranks = self._marks ^ np.uint64(key << 11)
         with np.errstate(over="ignore"):  # splitmix64
             ranks = ranks + np.uint64(0x9E3779B97F4A7C15)
             ranks = (ranks ^ (ranks >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -342,18 +289,15 @@ def _leaves(tree: Any, above: tuple[str, ...], share: float) -> Iterator[tuple[t
     if not children:
         raise CannotDraw(f"{where} has nothing beneath it")
     names = [name for name, _ in children]
-    again = (
-        next((name for name in names if names.count(name) > 1), None)
-        if len(set(names)) < len(names)
-        else None
-    )
-    if again is not None:
-        raise CannotDraw(f"{where} has {again!r} twice")
+    again = [name for name, times in Counter(names).items() if times > 1]
+    if again:
+        raise CannotDraw(f"{where} has {again[0]!r} twice")
     if len(children) > MAX_LEAVES:
         raise CannotDraw(f"{where} has more than {MAX_LEAVES:,} parts")
     weights = [_weight(below, (*above, name)) for name, below in children]
+    whole = sum(weights)
     for (name, below), weight in zip(children, weights, strict=True):
-        part = share * weight / sum(weights) if len(children) > 1 else share
+        part = share * weight / whole if len(children) > 1 else share
         if isinstance(below, Mapping | list):
             yield from _leaves(below, (*above, name), part)
         else:

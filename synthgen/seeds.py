@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -63,6 +63,11 @@ class SeedRow:
     digest: bytes
     source: Mapping[str, Any] | None = None
     parts: Sequence[SeedRow] = ()
+
+
+def seed_row(value: Any) -> SeedRow:
+    """A value that comes from no file."""
+    return SeedRow(value, value_digest(value))
 
 
 class BadRow(Exception):
@@ -385,6 +390,27 @@ def _that_come_again(digests: array[int]) -> set[bytes]:
     return {value.tobytes() for value in np.unique(ordered[1:][ordered[1:] == ordered[:-1]])}
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What one draw follows from: its key, and the values and rows that its task has already."""
+
+    seed: int
+    name: str
+    task: bytes
+    repeat: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[SeedRow] = ()
+
+    @property
+    def share(self) -> float:
+        """A number from 0 to below 1 that follows from the key alone."""
+        return draw(self.seed, self.name, self.task, self.repeat)
+
+    def below(self, count: int) -> int:
+        """A number from 0 to below `count`, each as likely."""
+        return min(int(self.share * count), count - 1)
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Values of which one is drawn for each task."""
@@ -401,22 +427,21 @@ class Drawn:
     def _edges(self) -> list[float]:
         return list(accumulate(self.weights or []))
 
-    def pick(self, seed: int, field: str, task: bytes, repeat: int, *_: Any) -> SeedRow:
+    def pick(self, at: Draw) -> SeedRow:
         """The row for this task: the same whenever and wherever it is asked for."""
-        number = draw(seed, field, task, repeat)
         if self.weights is None:
-            return self.rows[int(number * len(self.rows))]
-        place = bisect_right(self._edges, number * self._edges[-1])
+            return self.rows[at.below(len(self.rows))]
+        place = bisect_right(self._edges, at.share * self._edges[-1])
         return self.rows[min(place, len(self.rows) - 1)]
 
 
 def list_rows(spec: ValuesSeed) -> ListRows:
     """The rows of a list in the recipe."""
-    return ListRows([SeedRow(value, value_digest(value)) for value in spec.values])
+    return ListRows([seed_row(value) for value in spec.values])
 
 
 def drawn(spec: ChoiceSeed) -> Drawn:
     """The choices of a recipe."""
     values = list(spec.choice)
     weights = list(spec.choice.values()) if isinstance(spec.choice, dict) else None
-    return Drawn([SeedRow(value, value_digest(value)) for value in values], weights)
+    return Drawn([seed_row(value) for value in values], weights)

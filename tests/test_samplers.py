@@ -19,7 +19,7 @@ from synthgen.audit.replay import replay
 from synthgen.audit.verify import verify
 from synthgen.digests import value_digest
 from synthgen.samplers import Several
-from synthgen.seeds import SeedRow
+from synthgen.seeds import Draw, SeedRow
 from tests.support import FakeEngine, docs, jsonl, problems, project, recipe, run_it, write
 
 DOC = {"path": "data/docs.jsonl", "field": "text"}
@@ -112,14 +112,14 @@ def pool(names: list[str]) -> list[SeedRow]:
     st.binary(max_size=8),
 )
 def test_a_row_put_into_the_pool_changes_only_the_draws_it_comes_into(names: list[str], task: bytes) -> None:
-    before = Several(pool(names), 3).pick(7, "shots", task, 0, {}, ()).value
-    after = Several(pool(["NEW", *names]), 3).pick(7, "shots", task, 0, {}, ()).value
+    before = Several(pool(names), 3).pick(Draw(7, "shots", task, 0)).value
+    after = Several(pool(["NEW", *names]), 3).pick(Draw(7, "shots", task, 0)).value
     assert after == before if "NEW" not in after else [name for name in after if name != "NEW"] == before[:2]
 
 
 def test_every_row_of_a_pool_is_drawn_as_often() -> None:
     few = Several(pool([f"row {n}" for n in range(10)]), 2)
-    counts = Counter(name for n in range(3000) for name in few.pick(7, "s", b"%d" % n, 0, {}, ()).value)
+    counts = Counter(name for n in range(3000) for name in few.pick(Draw(7, "s", b"%d" % n, 0)).value)
     assert all(near(count, 3000, 0.2) for count in counts.values())
     assert len(counts) == 10
 

@@ -16,7 +16,7 @@ from synthgen import load
 from synthgen.errors import Problem
 from synthgen.project import Project
 from synthgen.seed_kinds import ChoiceSeed, FileSeed
-from synthgen.seeds import FileRows, drawn
+from synthgen.seeds import Draw, FileRows, drawn
 from tests.support import jsonl, problems, project, recipe, write
 
 ROWS = [{"text": "one", "n": 1}, {"text": 'zwö, "two"\nlines', "n": 2}, {"text": "三", "n": 3}]
@@ -282,9 +282,9 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes, kind: str
 
 def test_choices_by_weight() -> None:
     pool = drawn(ChoiceSeed(choice={"rare": 1, "common": 9}))
-    picks = [pool.pick(7, "kind", b"%d" % task, 0).value for task in range(5000)]
+    picks = [pool.pick(Draw(7, "kind", b"%d" % task, 0)).value for task in range(5000)]
     # 3.3 standard deviations of a binomial of 5000 at 0.1 are 70
     assert abs(picks.count("rare") - 500) < 70
     even = drawn(ChoiceSeed(choice=["a", "b", "c", "d"]))
-    picks = [even.pick(7, "kind", b"%d" % task, 0).value for task in range(4000)]
+    picks = [even.pick(Draw(7, "kind", b"%d" % task, 0)).value for task in range(4000)]
     assert all(abs(picks.count(value) - 1000) < 91 for value in "abcd")

@@ -26,6 +26,7 @@ from synthgen.prompt import Prompt, PromptFailed
 from synthgen.recipe import Step
 from synthgen.samplers import CannotDraw, Samplers, SeedFailed, needs_file
 from synthgen.seed_kinds import FileSeed, goes_through, uses_faker
+from synthgen.seeds import Draw
 from synthgen.steps import Fan, NoQuestions, path_of
 
 
@@ -145,7 +146,7 @@ class _Replay:
                 continue  # what is drawn from a file has a source, which names its digest
             try:
                 sampler = Samplers(self._run.project).make(spec)
-                again = sampler.pick(self._recipe.seed, name, task, self._repeat, values, ())
+                again = sampler.pick(Draw(self._recipe.seed, name, task, self._repeat, values))
             except (CannotDraw, SeedFailed) as error:
                 self._found.unjudged.append(f"fields.{name}: cannot be drawn again: {error}")
                 continue
