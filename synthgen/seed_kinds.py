@@ -124,15 +124,9 @@ class FloatRange(Part):
         if self.min is not None and self.max is not None and self.min >= self.max:
             raise ValueError(f"min ({self.min:g}) is not below max ({self.max:g})")
         if self.mean is not None and self.sd is not None:
-            far = [
-                bound
-                for bound in (self.min, self.max)
-                if bound is not None and abs(bound - self.mean) > 6 * self.sd
-            ]
-            outside = (self.min is not None and self.min > self.mean) or (
-                self.max is not None and self.max < self.mean
-            )
-            if far and outside:
+            above = self.min is not None and self.min - self.mean > 6 * self.sd
+            below = self.max is not None and self.mean - self.max > 6 * self.sd
+            if above or below:
                 raise ValueError("the bounds leave out all but the last billionth of that distribution")
         return self
 
@@ -200,8 +194,8 @@ class CasesSeed(Part):
     by: str = Field(
         description="A seed gone through, or one that stands before; `doc.level` is a field of it."
     )
-    cases: dict[str, Annotated[DrawnSeed, Field()]] = Field(min_length=1)
-    otherwise: Annotated[DrawnSeed, Field()] | None = Field(None, description="For any other value.")
+    cases: dict[str, DrawnSeed] = Field(min_length=1)
+    otherwise: DrawnSeed | None = Field(None, description="For any other value.")
 
     @field_validator("cases", mode="before")
     @classmethod
@@ -209,28 +203,22 @@ class CasesSeed(Part):
         return {_case_key(key): case for key, case in value.items()} if isinstance(value, dict) else value
 
 
-_BY_KEY = {
-    "choice": "a choice",
-    "values": "a list",
-    "int": "a whole number",
-    "float": "a number",
-    "date": "a date",
-    "faker": "a person",
-    "text": "a text",
-    "taxonomy": "a taxonomy",
-    "by": "cases",
-    "cases": "cases",
-}
-_BY_TYPE: Mapping[type[Any], str] = {
+_BY_TYPE: Mapping[type[BaseModel], str] = {
     ChoiceSeed: "a choice",
     ValuesSeed: "a list",
     IntSeed: "a whole number",
     FloatSeed: "a number",
     DateSeed: "a date",
-    FakerSeed: "a person",
+    FakerSeed: "what is made up",
     TextSeed: "a text",
     TaxonomySeed: "a taxonomy",
     CasesSeed: "cases",
+}
+_BY_KEY = {
+    key.alias or name: tag
+    for kind, tag in _BY_TYPE.items()
+    for name, key in kind.model_fields.items()
+    if key.is_required()
 }
 KINDS: Mapping[str, type[BaseModel]] = {
     "a file": FileSeed,
@@ -251,34 +239,24 @@ def _seed_kind(value: Any) -> str:
 
 def _drawn_kind(value: Any) -> str:
     kind = _seed_kind(value)
-    return (
-        kind
-        if kind in ("a whole number", "a number", "a date", "a person", "a text", "a taxonomy")
-        else ("a choice")
-    )
+    return "a choice" if kind in ("a file", "a list", "cases") else kind
 
 
-DrawnSeed = Annotated[
+_Drawn = (
     Annotated[ChoiceSeed, Tag("a choice")]
     | Annotated[IntSeed, Tag("a whole number")]
     | Annotated[FloatSeed, Tag("a number")]
     | Annotated[DateSeed, Tag("a date")]
-    | Annotated[FakerSeed, Tag("a person")]
-    | Annotated[TextSeed, Tag("a text")]
-    | Annotated[TaxonomySeed, Tag("a taxonomy")],
-    Discriminator(_drawn_kind),
-]
-Seed = Annotated[
-    Annotated[FileSeed, Tag("a file")]
-    | Annotated[ChoiceSeed, Tag("a choice")]
-    | Annotated[ValuesSeed, Tag("a list")]
-    | Annotated[IntSeed, Tag("a whole number")]
-    | Annotated[FloatSeed, Tag("a number")]
-    | Annotated[DateSeed, Tag("a date")]
-    | Annotated[FakerSeed, Tag("a person")]
+    | Annotated[FakerSeed, Tag("what is made up")]
     | Annotated[TextSeed, Tag("a text")]
     | Annotated[TaxonomySeed, Tag("a taxonomy")]
-    | Annotated[CasesSeed, Tag("cases")],
+)
+DrawnSeed = Annotated[_Drawn, Discriminator(_drawn_kind)]
+Seed = Annotated[
+    Annotated[FileSeed, Tag("a file")]
+    | Annotated[ValuesSeed, Tag("a list")]
+    | Annotated[CasesSeed, Tag("cases")]
+    | _Drawn,
     Discriminator(_seed_kind),
 ]
 

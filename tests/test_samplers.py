@@ -32,6 +32,7 @@ ALL: dict[str, Any] = {
     "age": {"int": {"min": -3, "max": 7}},
     "height": {"float": {"min": 1.5, "max": 2, "digits": 2}},
     "score": {"float": {"mean": 100, "sd": 15, "digits": 0, "min": 55, "max": 145}},
+    "tail": {"float": {"mean": 0, "sd": 1, "min": -100, "max": -1}},
     "day": {"date": {"from": "2023-12-30", "to": "2024-03-01"}},
     "level": {"choice": {"easy": 0.6, "hard": 0.4}},
     "count": {"by": "level", "cases": {"easy": {"int": {"min": 1, "max": 3}}, "hard": {"choice": ["many"]}}},
@@ -61,6 +62,8 @@ def test_every_sampler_is_inside_its_bounds(tmp_path: Path) -> None:
     for bound in (80, 92, 100, 108, 120):  # a uniform one has the same bounds and mean
         share = (normal.cdf(bound + 0.5) - normal.cdf(55)) / (normal.cdf(145) - normal.cdf(55))
         assert near(sum(score <= bound for score in scores), 2000, share)
+    assert -5 < min(task.values["tail"] for task in made) < -2.5
+    assert max(task.values["tail"] for task in made) <= -1
     days = {datetime.date.fromisoformat(task.values["day"]) for task in made}
     assert (min(days), max(days), len(days)) == (datetime.date(2023, 12, 30), datetime.date(2024, 3, 1), 63)
     for task in made:
@@ -176,6 +179,7 @@ def test_a_text_that_cannot_be_rendered_fails_its_task_alone(tmp_path: Path) -> 
         ({"float": {"min": 1}}, "give `min:` and `max:`"),
         ({"float": {"mean": 1}}, "`mean:` and `sd:`"),
         ({"float": {"mean": 0, "sd": 1, "min": 50}}, "billionth"),
+        ({"float": {"mean": 0, "sd": 1, "max": -7, "min": -8}}, "billionth"),
         ({"float": {"min": 2, "max": 1}}, "not below max"),
         ({"date": {"from": "2024-02-30", "to": "2024-03-01"}}, "date"),
         ({"date": {"from": "2024-03-02", "to": "2024-03-01"}}, "after to"),
