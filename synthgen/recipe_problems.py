@@ -1,0 +1,95 @@
+"""What is wrong with a recipe or a prompt, in the words of its language and not in those of pydantic."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from synthgen import recipe as language
+from synthgen.errors import Problem
+from synthgen.recipe import ModelRef, PromptBody, Sampling
+from synthgen.seed_kinds import KEYS, KINDS, FileSeed
+from synthgen.yamlfile import YamlFile, did_you_mean
+
+_PARTS_BY_KEY: Mapping[str, type[BaseModel]] = {
+    "sampling": Sampling,
+    "model": ModelRef,
+    "budget": language.Budget,
+    "prices": language.Prices,
+    "output": language.Output,
+    **KINDS,
+    "inline": PromptBody,
+    "extract": language.Extract,
+    "a value": language.ValueField,
+}
+
+
+def _known_keys(loc: Sequence[str | int], whole: type[BaseModel]) -> list[str]:
+    """The keys that are allowed where an unknown one stood; `loc` is pydantic's."""
+    parent = loc[:-1]
+    if not parent:
+        model = whole
+    elif parent[0] == "models":
+        model = ModelRef
+    elif parent[0] == "steps" and len(parent) == 3:
+        model = language.Step
+    else:
+        model = _PARTS_BY_KEY.get(str(parent[-1]), whole)
+    kinds = list(KEYS) if model is FileSeed else []
+    return [field.alias or name for name, field in model.model_fields.items()] + kinds
+
+
+def recipe_problems(file: YamlFile, error: ValidationError, whole: type[BaseModel]) -> list[Problem]:
+    """What pydantic found, with its places in the file and the nearest names; `whole` is what the file is."""
+    found = []
+    for item in error.errors():
+        loc, message, hint = item["loc"], item["msg"], None
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key {loc[-1]!r}"
+            hint = did_you_mean(str(loc[-1]), _known_keys(loc, whole))
+            if loc[-1] == "seed" and "sampling" in loc:
+                hint = "each request's seed derives from the recipe's `seed:`"
+        elif item["type"] == "missing":
+            message = f"{shown(loc[:-1])} needs `{loc[-1]}:`"
+        elif item["type"] == "string_pattern_mismatch":
+            message = f"{item['input']!r} is not a name: 1 to 80 of A-Z a-z 0-9 . _ -"
+        elif item["type"] == "value_error":
+            message = str(item["ctx"]["error"])
+            loc = (*loc, *getattr(item["ctx"]["error"], "at", ()))
+        else:
+            message = f"{shown(loc)}: {message[0].lower()}{message[1:]}, not {short(item['input'])}"
+            if item["type"] == "literal_error":
+                hint = _nearest(str(item["input"]), re.findall(r"'(.*?)'", item["ctx"]["expected"]))
+        if hint is None and loc[:1] == ("record",) and len(loc) > 1:
+            hint = _nearest(str(loc[1]), [*(name for name in language.MESSAGES if name != loc[1]), "from"])
+        found.append(file.problem(loc, message, hint))
+    return found
+
+
+def _nearest(name: str, known: Sequence[str]) -> str | None:
+    hint = did_you_mean(name, known)
+    return hint if hint is not None and hint.startswith("did") else None
+
+
+def shown(loc: Sequence[str | int]) -> str:
+    """A place, as a message names it."""
+    tags = {
+        *(kind for kind in KINDS if " " in kind),
+        "cases",
+        "mapping",
+        "name",
+        "inline",
+        "[key]",
+        "a value",
+    }
+    parts = [str(part) for place, part in enumerate(loc) if not (place and part in tags)]
+    return "`" + ".".join(parts) + "`" if parts else "the file"
+
+
+def short(value: Any) -> str:
+    """A value, as a message shows it: 60 characters at most."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
