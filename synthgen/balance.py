@@ -8,7 +8,7 @@ later round.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
@@ -18,6 +18,7 @@ from synthgen.errors import RunError
 from synthgen.plan import Plan, Task
 from synthgen.recipe import Recipe
 from synthgen.record import as_text
+from synthgen.rounds import Rounds, Verdict
 from synthgen.seeds import SeedRow
 from synthgen.yamlfile import did_you_mean
 
@@ -85,14 +86,16 @@ def balance_of(
     return Balance(shares, recipe.round or max(16, min(256, target // 8)), target), []
 
 
-class Schedule:
-    """A plan's tasks in the order of rounds, numbered anew from 0.
+class Schedule(Rounds):
+    """A plan's tasks in an order that balances what is kept, numbered anew from 0.
 
     The values of several fields are balanced together: a combination is wished as often as the product of its
     shares says.
     """
 
     def __init__(self, plan: Plan, balance: Balance) -> None:
+        """Raises RunError where no task has a wished value."""
+        super().__init__()
         self._balance = balance
         self._fields = list(balance.shares)
         self._wished: dict[Group, float] = {
@@ -104,41 +107,15 @@ class Schedule:
         self._waiting: dict[Group, deque[Task]] = {group: deque() for group in self._wished}
         self._tried: Counter[Group] = Counter()
         self._kept: Counter[Group] = Counter()
-        self._first = 0
-        self._round: list[Task] = []
-        self._next_round()
+        self.go_on()
 
-    @property
-    def open(self) -> int:
-        """The number of the first task that no round has yet."""
-        return self._first + len(self._round)
-
-    @property
-    def limit(self) -> int | None:
-        """How many tasks there are in all; None until that is known."""
-        return self.open if not self._round else None
-
-    def tasks(self, start: int) -> Iterator[Task]:
-        """The tasks from number `start` on. Not to be asked for one that is not open yet, unless all are."""
-        number = start
-        while number < self.open:
-            yield self._round[number - self._first]
-            number += 1
-
-    def tell(self, task: int, *, kept: bool) -> None:
+    def tell(self, verdict: Verdict) -> None:
         """What became of a branch of a task of this round."""
-        self._kept[self._group(self._round[task - self._first])] += kept
+        self._kept[self._group(self._task(verdict.task))] += verdict.kept
 
-    def go_on(self) -> None:
-        """All of this round has been told: begin the next."""
-        self._next_round()
-
-    def recall(self, told: Iterable[tuple[int, bool]]) -> None:
-        """Go through the rounds again: the task of each judged branch, and whether that was kept."""
-        for task, kept in told:
-            while task >= self.open:
-                self._next_round()
-            self.tell(task, kept=kept)
+    def summary(self) -> dict[str, Any]:
+        """Under `balance`, what `reached` gives."""
+        return {"balance": self.reached()}
 
     def reached(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Of each value of each field: the share wished, how many rows were kept, and what share that is."""
@@ -161,9 +138,7 @@ class Schedule:
     def _group(self, task: Task) -> Group:
         return tuple(value_of(task.values, name) for name in self._fields)
 
-    def _next_round(self) -> None:
-        """Raises RunError where no task has a wished value."""
-        self._first = self.open
+    def _fill(self, first: int) -> list[Task]:
         quotas = self._quotas()
         looked = 0
         while any(len(self._waiting[group]) < quota for group, quota in quotas.items()):
@@ -189,17 +164,18 @@ class Schedule:
             for order, (group, count) in enumerate(chosen.items())
             for number in range(count)
         )
-        self._round = [
-            replace(self._waiting[group].popleft(), index=self._first + number)
+        tasks = [
+            replace(self._waiting[group].popleft(), index=first + number)
             for number, (_, _, group) in enumerate(places)
         ]
         self._tried.update(chosen)
-        if not self._round and not self._first:
+        if not tasks and not first:
             fields = " and ".join(f"`{name}`" for name in self._fields)
             raise RunError(
                 f"none of the first {looked:,} tasks has a value of {fields} that `balance:` names",
                 hint="compare the values there with those in the seeds: they are compared as text",
             )
+        return tasks
 
     def _quotas(self) -> dict[Group, int]:
         """How many tasks of each group would bring the kept rows to the wished shares by the round's end."""

@@ -27,13 +27,15 @@ from synthgen.export.card import Published
 from synthgen.export.dataset import write_failures, write_version
 from synthgen.export.durable import recover
 from synthgen.generate import Generation
-from synthgen.journal import Journal, open_journal
+from synthgen.growth import Growth
+from synthgen.journal import Journal, RecordEntry, open_journal
 from synthgen.loading import Loaded
 from synthgen.provenance.keys import signing_key
 from synthgen.provenance.lock import fingerprint, lock, lock_yaml
 from synthgen.provenance.manifest import files_present
 from synthgen.questions import Questions
 from synthgen.reuse import open_others
+from synthgen.rounds import Rounds, Verdict
 from synthgen.supervisor import Patience
 from synthgen.trial import trial
 from synthgen.workers import open_measurer
@@ -90,6 +92,7 @@ class RunResult:
     written: bool = True
     errors: Sequence[tuple[str, int]] = ()
     balance: Mapping[str, Any] = field(default_factory=dict)
+    growth: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The object that `run --json` prints."""
@@ -110,6 +113,7 @@ class RunResult:
             "money": self.money,
             "seconds": round(self.seconds, 3),
             **({"balance": dict(self.balance)} if self.balance else {}),
+            **({"growth": dict(self.growth)} if self.growth else {}),
         }
 
 
@@ -158,7 +162,7 @@ class Driver:
         self._max_failures = max_failures
         self._patience = patience or Patience()
         self._seconds_before = 0.0
-        self._schedule: Schedule | None = None
+        self._rounds: Rounds | None = None
         self._kept_alive: dict[int, dict[str, Any]] = {}
         self._locked = lock(loaded, {name: engine.identity for name, engine in engines.items()})
         self._began = time.monotonic()
@@ -264,6 +268,7 @@ class Driver:
             ended_by=said.get("ended_by"),
             money=said.get("money"),
             balance=said.get("balance", {}),
+            growth=said.get("growth", {}),
         )
 
     @property
@@ -307,7 +312,7 @@ class Driver:
                 journal.checkpoint(version, curation.tree.size, curation.tree.root())
             place = curation.counts
             partly = place.rest > 0
-            schedule = self._scheduled(journal, version, place)
+            rounds = self._in_rounds(journal, version, place)
             generation = Generation(
                 loaded,
                 asker,
@@ -315,7 +320,7 @@ class Driver:
                 start=place.task if partly else place.tasks,
                 after=place.branch if partly else None,
                 spent=place.spent,
-                schedule=schedule,
+                rounds=rounds,
             )
             journal.on_commit = lambda: (version, self._progress_of(curation))
             stopped = None
@@ -343,19 +348,23 @@ class Driver:
         written = self._write(journal, version, result, curation, generation, cut)
         return replace(result, written=written)
 
-    def _scheduled(self, journal: Journal, version: int, place: Counts) -> Schedule | None:
-        """The order of a balanced recipe's tasks, as far as an earlier session came."""
-        if self._loaded.balance is None:
+    def _in_rounds(self, journal: Journal, version: int, place: Counts) -> Rounds | None:
+        """The tasks of a recipe that balances or grows, as far as an earlier session came."""
+        loaded = self._loaded
+        if loaded.balance is not None:
+            self._rounds = Schedule(loaded.plan, loaded.balance)
+        elif loaded.grown is not None:
+            self._rounds = Growth(loaded.plan, loaded.grown)
+        else:
             return None
-        self._schedule = Schedule(self._loaded.plan, self._loaded.balance)
-        self._schedule.recall((entry.task, entry.state == "kept") for entry, _ in journal.records(version))
+        self._rounds.recall(_verdict(entry, body) for entry, body in journal.records(version))
         self._next_round(place)
-        return self._schedule
+        return self._rounds
 
     def _next_round(self, counts: Counts) -> None:
         """Begin a round where the one before it has been judged."""
-        if self._schedule is not None and counts.rest == 0 and counts.tasks == self._schedule.open:
-            self._schedule.go_on()
+        if self._rounds is not None and counts.rest == 0 and counts.tasks == self._rounds.open:
+            self._rounds.go_on()
 
     def _write(
         self,
@@ -438,8 +447,8 @@ class Driver:
             aclosing(curation.judge(branches)) as all_judged,
         ):
             async for judged in all_judged:
-                if self._schedule is not None:
-                    self._schedule.tell(judged.entry.task, kept=judged.entry.state == "kept")
+                if self._rounds is not None:
+                    self._rounds.tell(_verdict(judged.entry, judged.body))
                     if not curation.ended:
                         self._next_round(curation.counts)
                 self._look_ahead(generation, curation)
@@ -459,25 +468,28 @@ class Driver:
         spent = counts.spent.share(recipe.budget)
         if spent > 0:
             shares.append(counts.judged / spent - counts.judged)
+        up_to = sys.maxsize
         if shares:
             of_a_task = (counts.judged + FIRST_FEW * fan) / (counts.tasks + FIRST_FEW)
             up_to = counts.tasks + int(max(0, min(shares)) / of_a_task * 1.2) + 1
-            schedule = self._schedule
-            if schedule is not None and schedule.limit is None:
-                up_to = min(up_to, schedule.open)
-            generation.go_up_to(up_to)
+        if self._rounds is not None and self._rounds.limit is None:
+            up_to = min(up_to, self._rounds.open)
+        generation.go_up_to(up_to)
 
     def _all_judged(self, curation: Curation) -> bool:
         return curation.ended or self._all_tasks(curation.counts)
 
     def _planned(self, counts: Counts) -> int | None:
         """How many branches there are as far as is known; None where nothing limits them."""
-        if (limit := self._loaded.plan.limit) is None:
+        limit = self._loaded.plan.limit
+        if limit is None and self._rounds is not None:
+            limit = self._rounds.open
+        if limit is None:
             return None
         return min(counts.planned(limit), self._loaded.attempts or sys.maxsize)
 
     def _all_tasks(self, counts: Counts) -> bool:
-        order = self._schedule or self._loaded.plan
+        order = self._rounds or self._loaded.plan
         return counts.tasks == order.limit and counts.rest == 0
 
     def _result(
@@ -520,7 +532,7 @@ class Driver:
             reused_from=reused_from,
             money=counts.spent.money if any(ref.prices for ref in self._loaded.models.values()) else None,
             errors=counts.errors.most_common(3),
-            balance=self._schedule.reached() if self._schedule is not None else {},
+            **(self._rounds.summary() if self._rounds is not None else {}),
         )
 
     def _ended_by(self, curation: Curation, cut: Mapping[str, Any] | None) -> str | None:
@@ -554,6 +566,10 @@ class Driver:
                 by_filter=counts.by_filter,
             )
         )
+
+
+def _verdict(entry: RecordEntry, body: bytes | None) -> Verdict:
+    return Verdict(entry.task, entry.id, entry.state == "kept", body)
 
 
 def _kept_alive(asker: Asker) -> dict[int, dict[str, Any]]:

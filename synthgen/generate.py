@@ -18,7 +18,6 @@ import orjson
 
 from synthgen.answers import InvalidAnswer
 from synthgen.asking import Asker, Manner, Paper
-from synthgen.balance import Schedule
 from synthgen.conversation import NoConversation
 from synthgen.digests import record_id
 from synthgen.engines.base import RequestFailed
@@ -26,6 +25,7 @@ from synthgen.journal import Journal
 from synthgen.loading import Loaded, LoadedStep
 from synthgen.plan import Task
 from synthgen.prompt import PromptFailed
+from synthgen.rounds import Rounds
 from synthgen.spending import Spent
 from synthgen.steps import NoQuestions, Rendered, path_of
 from synthgen.supervisor import Stopped
@@ -97,11 +97,11 @@ class Generation:
         start: int = 0,
         after: str | None = None,
         spent: Spent | None = None,
-        schedule: Schedule | None = None,
+        rounds: Rounds | None = None,
     ) -> None:
         """Begin with task number `start`, behind its branch `after` if given, when so much has been spent.
 
-        The order is the plan's, or the schedule's where there is one.
+        The tasks are the plan's, or those of the rounds where there are any.
         """
         self._loaded = loaded
         self.asker = asker
@@ -109,7 +109,7 @@ class Generation:
         self._start = start
         self._after = after
         self._spent = replace(spent) if spent is not None else Spent()
-        self._order = schedule or loaded.plan
+        self._order = rounds or loaded.plan
         self._up_to: int | None = None
         self._moved = asyncio.Event()
         self._steps = [

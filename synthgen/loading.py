@@ -16,12 +16,13 @@ from synthgen.answers import Form, form_of, pattern_of
 from synthgen.balance import Balance, balance_of
 from synthgen.chain import ChainFilter
 from synthgen.errors import Problem, RecipeError, UsageError
+from synthgen.growth import Grown, grown_of
 from synthgen.loading_checks import Checks
 from synthgen.loading_filters import load_chain
 from synthgen.loading_seeds import load_seeds
 from synthgen.plan import Plan
 from synthgen.project import Project, find_recipe, project_of, runs_folder
-from synthgen.prompt import Prompt
+from synthgen.prompt import Expression, Prompt
 from synthgen.recipe import Engine, FilterUse, ModelRef, Recipe
 from synthgen.recipe_problems import recipe_problems
 from synthgen.row import Messages, RowShape, Text, row_shape
@@ -62,6 +63,7 @@ class Loaded:
     base_url: str | None = None
     balance: Balance | None = None
     drawn_from: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    grown: Grown | None = None
 
     @property
     def runs(self) -> Path:
@@ -78,6 +80,19 @@ class Loaded:
     def planned(self) -> int | None:
         """How many tasks there are; None where a target decides."""
         return self.plan.limit if self.recipe.target is None else None
+
+    @property
+    def most(self) -> int:
+        """How many tasks there are at most: where seeds grow, if all were kept and `foreach:` had one item."""
+        if self.plan.limit is not None:
+            return self.plan.limit
+        depths = [each.depth for each in self.grown.seeds.values() if each.depth] if self.grown else []
+        total, generation = 0, self.plan.once
+        for _ in range(min(depths, default=1)):
+            total, generation = total + generation, generation * self.fan
+            if total > MOST_TASKS:
+                return MOST_TASKS
+        return total
 
     @property
     def attempts(self) -> int | None:
@@ -140,10 +155,9 @@ def load_curation(
     models = loader.models(engine, model, base_url)
     loader.give_up()
     before = {each["name"]: each["code_sha256"] for each in said["filters"]}
-    frozen = (
-        "the bounds of the run chose its seeds, for `balance:`; curating takes the records that there are"
-    )
-    notices = [frozen] if recipe.balance and changes else []
+    key = "balance" if recipe.balance else "grow"
+    frozen = f"the bounds of the run chose its seeds, for `{key}:`; curating takes the records that there are"
+    notices = [frozen] if (recipe.balance or recipe.grow) and changes else []
     notices += [
         f"filter {link.name} is not what it was when the run was made: it measures again"
         for link in chain
@@ -280,6 +294,9 @@ class _Loader:
         steps = self._steps(models)
         shape = self.shape()
         chain = self.chain()
+        for name, said in self.recipe.grow.items():
+            where = (*self.checks.within, "grow", name, "add")
+            self.checks.expression(self.checks.file, where, Expression(said.add), {*self.recipe.fields})
         self.give_up()
         self._note_unused()
         balance, wrong = balance_of(self.recipe, {name: seeds.listed.get(name) for name in self.recipe.seeds})
@@ -290,12 +307,16 @@ class _Loader:
         if limit is not None and limit > MOST_TASKS:
             key = "target" if self.recipe.target is not None else "tasks" if self.recipe.tasks else "seeds"
             self.checks.wrong((key,), f"that makes {limit:,} tasks, and {MOST_TASKS:,} is the most")
+        plan = Plan(self.recipe.seed, seeds.rows, seeds.drawn, limit)
+        grown, wrong = grown_of(self.recipe, plan)
+        for place, message, hint in wrong:
+            self.checks.wrong(place, message, hint)
         self.give_up()
         return Loaded(
             self.recipe,
             self.checks.file,
             self.checks.project,
-            Plan(self.recipe.seed, seeds.rows, seeds.drawn, limit),
+            plan,
             steps,
             models,
             shape,
@@ -305,6 +326,7 @@ class _Loader:
             base_url,
             balance,
             seeds.drawn_from,
+            grown,
         )
 
     def give_up(self) -> None:
@@ -329,10 +351,13 @@ class _Loader:
     def _limit(self, rows: Mapping[str, Rows]) -> int | None:
         recipe = self.recipe
         once = prod(map(len, rows.values()))
+        grows = any(name in rows for name in recipe.grow)
         if recipe.target is None:
+            if grows:
+                return recipe.tasks
             return recipe.tasks if recipe.tasks is not None else once
         limit = recipe.budget.attempts or ATTEMPTS_PER_ROW * recipe.target
-        if recipe.passes is not None:
+        if recipe.passes is not None and not grows:
             limit = min(limit, recipe.passes * once)
         return limit
 

@@ -48,7 +48,10 @@ class Plan:
         Takes no more memory for more tasks: how often a combination came before follows from how often each
         of its rows did.
         """
-        names = list(self.rows)
+        return (self.task(*place) for place in self.places(start))
+
+    def places(self, start: int = 0) -> Iterator[Place]:
+        """Of each task from number `start`, what it goes through, before anything is drawn for it."""
         all_rows = list(self.rows.values())
         once = self.once
         repeats = [rows.repeats for rows in all_rows]
@@ -58,21 +61,26 @@ class Plan:
             for combination in _product(all_rows, repeats, skip):
                 if index == self.limit:
                     return
-                rows = [row for row, _, _ in combination]
-                digest = _joined(names, rows)
                 repeat, alike = 0, 1
                 for _, earlier, times in combination:
                     repeat, alike = repeat * times + earlier, alike * times
-                yield self._task(index, names, rows, digest, passed * alike + repeat)
+                yield index, [row for row, _, _ in combination], passed * alike + repeat
                 index += 1
 
-    def _task(
-        self, index: int, names: list[str], rows: Sequence[SeedRow], digest: bytes, repeat: int
-    ) -> Task:
-        values = {name: row.value for name, row in zip(names, rows, strict=True)}
+    def digest(self, rows: Sequence[SeedRow]) -> bytes:
+        """What stands for these rows, one for each seed that is gone through."""
+        material = b"".join(
+            name.encode() + b"\0" + row.digest for name, row in zip(self.rows, rows, strict=True)
+        )
+        return hashlib.sha256(material).digest()[:16]
+
+    def task(self, index: int, rows: Sequence[SeedRow], repeat: int) -> Task:
+        """The task that goes through these rows, with what is drawn for it."""
+        digest = self.digest(rows)
+        values = {name: row.value for name, row in zip(self.rows, rows, strict=True)}
         sources = [
             {"seed": name, **row.source}
-            for name, row in zip(names, rows, strict=True)
+            for name, row in zip(self.rows, rows, strict=True)
             if row.source is not None
         ]
         fault = None
@@ -89,6 +97,8 @@ class Plan:
         return Task(index, values, digest, repeat, sources, fault)
 
 
+# A task's number, the row of each seed that it goes through, and how many earlier tasks had equal ones.
+Place = tuple[int, Sequence[SeedRow], int]
 Counted = tuple[SeedRow, int, int]  # a row, how many equal ones come before it, how many there are in all
 
 
@@ -120,8 +130,3 @@ def _counted(rows: Rows, repeats: Mapping[bytes, int]) -> Iterator[Counted]:
         earlier = seen.get(row.digest, 0)
         seen[row.digest] = earlier + 1
         yield row, earlier, times
-
-
-def _joined(names: Sequence[str], rows: Sequence[SeedRow]) -> bytes:
-    material = b"".join(name.encode() + b"\0" + row.digest for name, row in zip(names, rows, strict=True))
-    return hashlib.sha256(material).digest()[:16]

@@ -381,6 +381,24 @@ Wished = Annotated[
 ]
 
 
+class Grow(Part):
+    """How kept records become rows of a seed, for the rounds after their own."""
+
+    add: str = Field(
+        description="A Jinja expression over a kept record's fields: the row that it adds; null adds none."
+    )
+    depth: int | None = Field(
+        None, ge=1, le=1000, description="Generations of records at most; the last one's add nothing."
+    )
+    most: int | None = Field(
+        None, ge=0, description="Of a seed with `n:`: at most so many of a task's rows are added ones."
+    )
+
+
+def _expand_grow(value: Any) -> Any:
+    return {"add": value} if isinstance(value, str) else value
+
+
 class Output(Part):
     """Which files a dataset has."""
 
@@ -419,6 +437,9 @@ class Recipe(Part):
     balance: dict[str, Wished] = Field(
         {},
         description="Of a seed, or a field of its rows (`row.topic`): the share of each value in kept rows.",
+    )
+    grow: dict[Name, Annotated[Grow, BeforeValidator(_expand_grow)]] = Field(
+        {}, description="Seeds whose rows kept records add to, from round to round."
     )
     round: int | None = Field(
         None,
@@ -482,8 +503,20 @@ class Recipe(Part):
             raise Misplaced(
                 "`balance:` chooses tasks for a `target:` of kept rows, and there is none", "balance"
             )
-        if self.round is not None and not self.balance:
-            raise Misplaced("`round:` is the size of the rounds of `balance:`, and there is none", "round")
+        return self
+
+    @model_validator(mode="after")
+    def _has_rounds(self) -> Recipe:
+        if self.grow and self.balance:
+            raise Misplaced("a recipe has either `balance:` or `grow:`, not both", "grow")
+        if self.round is not None and not self.balance and not self.grow:
+            raise Misplaced(
+                "`round:` is the size of the rounds of `balance:` and `grow:`, and there is neither", "round"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_names_once(self) -> Recipe:
         taken = set(self.seeds)
         branches = 1
         for place, (name, step) in enumerate(self.named_steps()):
@@ -552,7 +585,7 @@ def _with_shares(use: FilterUse, shares: Mapping[str, float]) -> FilterUse:
     return FilterUse.model_validate({"shares": dict(shares), **said})
 
 
-_SHORTHAND = {"ModelRef": "string", "ValuesSeed": "array", "FilterUse": "null"}
+_SHORTHAND = {"ModelRef": "string", "ValuesSeed": "array", "FilterUse": "null", "Grow": "string"}
 
 
 def json_schema() -> dict[str, Json]:

@@ -202,6 +202,7 @@ class Several(Sampler):
 
     pool: Sequence[SeedRow]
     count: int
+    most: int | None = None
 
     @property
     def size(self) -> int:
@@ -211,18 +212,24 @@ class Several(Sampler):
     def pick(self, at: Draw) -> SeedRow:
         """So many rows as a list, each different, none that the task itself goes through.
 
+        At most `most` of them were made by the run itself.
+
         Each row has a rank for this task that follows from the row alone, and the first ones are taken
         (rendezvous hashing), so that a row put into the pool changes only the draws that it comes into.
         """
-        own = {(row.source["path"], row.source["row"]) for row in at.rows if row.source}
+        own = {_place(row) for row in at.rows if row.source}
         same = {row.digest for row in at.rows}
         chosen: list[SeedRow] = []
         taken: set[bytes] = set()
+        grown = 0
         for place in self._ranked(at.below(2**53), self.count + 4 * len(at.rows) + 8):
             row = self.pool[place]
-            assert row.source is not None
-            if (row.source["path"], row.source["row"]) in own or row.digest in same or row.digest in taken:
+            if row.digest in taken or row.digest in same or _place(row) in own:
                 continue
+            if self.most is not None and _is_grown(row):
+                if grown == self.most:
+                    continue
+                grown += 1
             taken.add(row.digest)
             chosen.append(row)
             if len(chosen) == self.count:
@@ -252,6 +259,15 @@ class Several(Sampler):
             few = np.argpartition(ranks, enough)[:enough]
             yield from few[np.argsort(ranks[few], kind="stable")].tolist()
         yield from np.argsort(ranks, kind="stable").tolist()
+
+
+def _is_grown(row: SeedRow) -> bool:
+    return row.source is not None and "record" in row.source
+
+
+def _place(row: SeedRow) -> tuple[Any, ...]:
+    source = row.source or {}
+    return source.get("path"), source.get("row"), source.get("record")
 
 
 def taxonomy(spec: TaxonomySeed, file: Path | None, project: Project) -> Drawn:

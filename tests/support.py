@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from synthgen.api import load, run
-from synthgen.driver import RunResult
+from synthgen.driver import RunResult, Stop
 from synthgen.engines.base import Completion, ModelIdentity, Request
 from synthgen.errors import Problem, RecipeError, RunError
 from synthgen.journal import Journal
@@ -173,11 +173,13 @@ def answer_of(request: Request) -> str:
 def no_more_than(
     count: int, cancel: threading.Event, answer: Callable[[Request], Any] | None = None
 ) -> Callable[[Request], Any]:
-    """So many answers; then it sets `cancel` and is silent."""
+    """So many answers; then it sets `cancel` and is silent: who gives a `Stop` need not wait for the rest."""
     left = [count]
 
     async def given(request: Request) -> Any:
         if left[0] == 0:
+            if isinstance(cancel, Stop):
+                cancel.at_once = True
             cancel.set()
             await asyncio.Event().wait()
         left[0] -= 1

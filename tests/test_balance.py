@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen.balance import Balance, Schedule, value_of
-from synthgen.driver import RunResult
+from synthgen.driver import RunResult, Stop
 from synthgen.engines.base import Request
 from synthgen.errors import RunError
 from synthgen.plan import Plan
 from synthgen.recurate import recurate
+from synthgen.rounds import Verdict
 from synthgen.seed_kinds import ChoiceSeed
 from synthgen.seeds import ListRows, SeedRow, drawn, value_digest
 from tests.support import FakeEngine, adds_up, docs, loaded, no_more_than, problems, project, recipe, tree
@@ -125,7 +125,7 @@ def test_the_same_bytes_in_whatever_order_answers_come(tmp_path: Path, slots: in
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path, answered: int) -> None:
     given = loaded(tmp_path, balanced(), rows=600)
     whole = run_it(given, FakeEngine(hard_is_rarely_good), directory=tmp_path / "whole")
-    cancel = threading.Event()
+    cancel = Stop()
     engine = FakeEngine(no_more_than(answered, cancel, hard_is_rarely_good))
     parts = tmp_path / "parts"
     assert run_it(given, engine, directory=parts, cancel=cancel).outcome == "interrupted"
@@ -192,7 +192,7 @@ def test_the_law_of_a_schedule(kinds: str, size: int, limit: int, dice: random.R
             Schedule(base, wished)
         return
     schedule = Schedule(base, wished)
-    told: list[tuple[int, bool]] = []
+    told: list[Verdict] = []
     order = []
     while schedule.limit is None:
         for task in schedule.tasks(len(order)):
@@ -201,16 +201,16 @@ def test_the_law_of_a_schedule(kinds: str, size: int, limit: int, dice: random.R
             assert known[order[-1]].values == task.values
             assert value_of(task.values, "level") in "xy"
             for _ in range(dice.randrange(1, 3)):
-                told.append((task.index, dice.random() < 0.5))
-                schedule.tell(*told[-1][:1], kept=told[-1][1])
+                told.append(Verdict(task.index, "", dice.random() < 0.5, None))
+                schedule.tell(told[-1])
         schedule.go_on()
     assert len(set(order)) == len(order) == schedule.limit
     assert len(order) == sum(task.values["level"] != "z" for task in known.values())
 
     again = Schedule(base, wished)
-    some = [(task, kept) for task, kept in told if task < stops]
+    some = [verdict for verdict in told if verdict.task < stops]
     again.recall(some)
-    if some and some[-1][0] + 1 == again.open:
+    if some and some[-1].task + 1 == again.open:
         again.go_on()
     seen = again.open
     for task in again.tasks(again._first):

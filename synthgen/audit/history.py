@@ -173,6 +173,8 @@ def _describe(record: dict[str, Any], lock: Mapping[str, Any], chain: Sequence[M
     """Add what the lock and the chain of filters know of sources, requests and measurements."""
     seeds, recipe = lock.get("seeds", {}), lock.get("recipe", {}).get("seeds", {})
     for source in record["sources"]:
+        if "record" in source:
+            continue
         about = recipe.get(source.get("seed"))
         source["licence"] = about.get("licence") if isinstance(about, dict) else None
         source["file_sha256"] = seeds.get(source.get("seed"), {}).get("files", {}).get(source.get("path"))

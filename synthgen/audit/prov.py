@@ -174,7 +174,9 @@ class _Document:
         for source in told.said.get("sources", ()):
             said: dict[str, Any] = {
                 "prov:generatedEntity": f"record:{_local(told.id)}",
-                "prov:usedEntity": _file(source.get("path")),
+                "prov:usedEntity": f"record:{_local(source['record'])}"
+                if "record" in source
+                else _file(source.get("path")),
                 "synthgen:sha256": str(source.get("sha256")),
             }
             if _number(source.get("row")) is not None:

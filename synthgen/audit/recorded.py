@@ -84,6 +84,15 @@ class RecordedRun:
         whole = before if entry.original is not None else body
         return entry, None if whole is None else as_bytes(whole)
 
+    def kept(self, id: str) -> tuple[RecordEntry, bytes | None] | None:
+        """A kept record by its id, with its contents as they are in the dataset; None where there is none."""
+        query = "SELECT task, branch FROM records WHERE version = ? AND id = ? AND state = 'kept'"
+        row = self.journal.execute(query, (self.version, id)).fetchone()
+        if row is None:
+            return None
+        entry, body, _ = stored_record(self.journal, self.version, *row)
+        return entry, None if body is None else as_bytes(body)
+
     def request(self, key: bytes) -> bytes | None:
         """The body of a request."""
         row = self.journal.execute("SELECT body FROM requests WHERE key = ?", (key,)).fetchone()

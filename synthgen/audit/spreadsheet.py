@@ -41,7 +41,10 @@ def cell(value: Any) -> str:
 def _row(told: Told) -> list[Any]:
     why = told.why
     question, answer = _said(told.row or {})
-    sources = [f"{source.get('path')}:{source.get('row')}" for source in told.said.get("sources", ())]
+    sources = [
+        f"record {source['record']}" if "record" in source else f"{source.get('path')}:{source.get('row')}"
+        for source in told.said.get("sources", ())
+    ]
     return [
         told.id,
         told.state,

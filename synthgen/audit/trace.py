@@ -1,4 +1,4 @@
-"""`audit trace`: every record that descends from a seed row, a file, a prompt, a model or a filter."""
+"""`audit trace`: every record that descends from a seed, another record, a prompt, a model or a filter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from synthgen.audit.place import Place, reading
 from synthgen.errors import UsageError
 from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_records
 
-KINDS = ("seed", "prompt", "model", "filter")
+KINDS = ("seed", "record", "prompt", "model", "filter")
 FIRST_TRY = b'{"attempt":0,'  # how the body of a request begins that is not asked again
 _SPAN = re.compile(r"^(.+):(\d{1,12}):(\d{1,12})-(\d{1,12})$")
 _DIGEST = re.compile(r"^([0-9a-f]{32}|[0-9a-f]{64})$")
@@ -45,10 +45,11 @@ class Traced:
 
 def trace(place: Place, source: str) -> Traced:
     """What descends from a seed (its path, `path:row`, of chunks `path:row:start-end` in characters, or the
-    digest of a file or a row), a prompt (name or digest),
+    digest of a file or a row), a record (its id: itself and what grew from it), a prompt (name or digest),
     a model (id or weights) or a filter (name: whatever it measured).
 
-    `seed:`, `prompt:`, `model:` and `filter:` before it say which of these is meant. Raises UsageError where
+    What grew from a record that descends from it does too. `seed:`, `record:`, `prompt:`, `model:` and
+    `filter:` before it say which of these is meant. Raises UsageError where
     there is no such source, CannotJudge where there is no journal.
     """
     if place.run is None or place.version is None:
@@ -56,8 +57,10 @@ def trace(place: Place, source: str) -> Traced:
     with reading(place.directory), closing(open_for_reading(place.run)) as journal:
         kind, descends = _Sources(place.lock(), journal).find(source)
         ids: dict[str, list[str]] = {state: [] for state in STATES}
+        found: set[str] = set()
         for entry, _ in stored_records(journal, place.version):
-            if descends(entry):
+            if descends(entry) or any(each.get("record") in found for each in entry.sources):
+                found.add(entry.id)  # what grew from it comes later
                 ids[entry.state].append(entry.id)
     if kind == "seed" and not any(ids.values()):
         raise UsageError(f"no record descends from {source!r}", hint="is it a path, path:row or a digest?")
@@ -78,7 +81,13 @@ class _Sources:
         """Its kind, and what tells whether a record descends from it. Raises UsageError."""
         prefix, colon, rest = source.partition(":")
         wanted, name = ((prefix,), rest) if colon and prefix in KINDS else (KINDS, source)
-        makers = {"seed": self._seed, "prompt": self._prompt, "model": self._model, "filter": self._filter}
+        makers = {
+            "seed": self._seed,
+            "record": self._record,
+            "prompt": self._prompt,
+            "model": self._model,
+            "filter": self._filter,
+        }
         found = {kind: made for kind in wanted if (made := makers[kind](name)) is not None}
         if not found and "seed" in wanted and _DIGEST.match(name):
             found["seed"] = lambda entry: any(each["sha256"] == name[:32] for each in entry.sources)
@@ -102,13 +111,15 @@ class _Sources:
         files = {path: said for seed in self._lock["seeds"].values() for path, said in seed["files"].items()}
         paths = {path for path, digest in files.items() if name in (path, digest)}
         if paths:
-            return lambda entry: any(each["path"] in paths for each in entry.sources)
+            return lambda entry: any(each.get("path") in paths for each in entry.sources)
         if span := _SPAN.match(name):
             return self._overlaps(files, *span.groups())
         path, _, row = name.rpartition(":")
         if path in files and row.isdecimal():
             number = int(row)
-            return lambda entry: any(each["path"] == path and each["row"] == number for each in entry.sources)
+            return lambda entry: any(
+                each.get("path") == path and each["row"] == number for each in entry.sources
+            )
         return None
 
     def _overlaps(self, files: Mapping[str, Any], path: str, *numbers: str) -> Descends | None:
@@ -117,11 +128,15 @@ class _Sources:
         if path not in files:
             return None
         return lambda entry: any(
-            each["path"] == path
+            each.get("path") == path
             and each["row"] == row
             and (each.get("start", 0) < end and start < each.get("end", end))
             for each in entry.sources
         )
+
+    def _record(self, name: str) -> Descends | None:
+        there = self._journal.execute("SELECT 1 FROM records WHERE id = ? LIMIT 1", (name,)).fetchone()
+        return (lambda entry: entry.id == name) if there else None
 
     def _prompt(self, name: str) -> Descends | None:
         prompts = self._lock["prompts"]

@@ -21,8 +21,9 @@ from synthgen.audit.recorded import RecordedRun
 from synthgen.conversation import NoConversation
 from synthgen.digests import RequestFrame, record_id, request_frame, request_key, value_digest
 from synthgen.engines.base import ModelIdentity
+from synthgen.growth import grown_row
 from synthgen.journal import RecordEntry
-from synthgen.prompt import Prompt, PromptFailed
+from synthgen.prompt import Expression, Prompt, PromptFailed
 from synthgen.recipe import Step
 from synthgen.samplers import CannotDraw, Samplers, SeedFailed, needs_file
 from synthgen.seed_kinds import FileSeed, goes_through, uses_faker
@@ -130,6 +131,24 @@ class _Replay:
             held = there if several and isinstance(there, list) else [there]
             if seed not in values or source["sha256"] not in {value_digest(each).hex() for each in held}:
                 self._found.differs.append(f"fields.{seed}: is not the seed row that its source names")
+            elif "record" in source:
+                self._check_grown(source)
+
+    def _check_grown(self, source: Mapping[str, Any]) -> None:
+        """What was added to a seed follows from the record that it was taken from."""
+        seed, added = source["seed"], self._recipe.grow.get(source["seed"])
+        parent = self._run.kept(source["record"])
+        if added is None or parent is None or parent[0].task >= self._entry.task:
+            self._found.differs.append(f"fields.{seed}: was not added by the record that its source names")
+            return
+        entry, body = parent
+        if entry.erased is not None or body is None:
+            self._found.unjudged.append(f"the record {entry.id}, which its seed was taken from, was erased")
+            return
+        fields = orjson.loads(body)["fields"]
+        row = grown_row(Expression(added.add), fields, entry.id, source["generation"])
+        if row is None or row.digest.hex() != source["sha256"]:
+            self._found.differs.append(f"fields.{seed}: is not what the record that it was taken from adds")
 
     def _check_id(self, values: Mapping[str, Any]) -> None:
         """The id follows from the rows; so do the choices that were drawn."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -144,9 +145,11 @@ def run(
         note(f"the target was missed: {kept}; {_why_short(loaded, result)}")
         raise typer.Exit(EXIT_SHORT)
     if result.outcome == "short" or result.ended_by in ("output_tokens", "money", "seconds"):
-        done = f"{result.planned:,} of {loaded.plan.limit:,} tasks were done"
-        if any(step.fan.branches for step in loaded.steps):
-            done = f"{result.planned:,} branches of {loaded.plan.limit:,} tasks were done"
+        of = "" if loaded.plan.limit is None else f" of {loaded.plan.limit:,} tasks"
+        what = "branches" if any(step.fan.branches for step in loaded.steps) else "tasks"
+        done = f"{result.planned:,}{of or f' {what}'} were done"
+        if of and what == "branches":
+            done = f"{result.planned:,} branches{of} were done"
         note(f"{done}; {_why_short(loaded, result)}")
         raise typer.Exit(EXIT_SHORT)
     if result.failed and (max_failures is None or result.failed > max_failures):
@@ -180,6 +183,17 @@ def _why_short(loaded: Loaded, result: RunResult) -> str:
     if loaded.recipe.passes is not None:
         return "the seeds are exhausted; raise `passes:` or the budget"
     return f"{attempts:,} attempts were made (ten for each row wanted); raise `budget: {{attempts: ...}}`"
+
+
+def _growth(growth: Mapping[str, Any]) -> Iterator[str]:
+    """How the seeds grew, a line each."""
+    kept = ", ".join(f"{name}: {count:,}" for name, count in growth.get("kept_by_generation", {}).items())
+    if kept:
+        yield f"kept by generation: {kept}"
+    for name, said in growth.get("seeds", {}).items():
+        yield f"{plain(name)} gained {said['added']:,} rows"
+        for reason, count in said["refused"].items():
+            yield f"  {count:,} kept records added none: {plain(reason, 200)}"
 
 
 def show_summary(loaded: Loaded, result: RunResult) -> None:
@@ -217,6 +231,8 @@ def show_summary(loaded: Loaded, result: RunResult) -> None:
             for value, said in values.items()
         )
         out(f"balance of {plain(field)}: {', '.join(shown)}")
+    for line in _growth(result.growth):
+        out(line)
     usage = result.usage
     out(
         f"{usage['requests']:,} requests asked, {result.reused:,} answers reused, "

@@ -84,7 +84,7 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
     if tried.failed:
         notices.append(f"{tried.failed} of the first tasks do not render; they would fail")
     notices += _models_that_are_not(loaded)
-    most = loaded.plan.limit or 0
+    most = loaded.most
     shown = recipe.target if recipe.target is not None else most
     asked = list(loaded.questions.values())
     branches = loaded.fan if recipe.target is not None else 1  # a target counts branches

@@ -145,7 +145,9 @@ class _Split:
             self._rows.append(JsonlWriter(data / f"{name}.jsonl"))
         if "parquet" in formats:
             self._rows.append(ParquetWriter(data / "data", name, arrow_schema(kinds(about))))
-            self._stated = ParquetWriter(data / "provenance", name, stated_schema())
+            self._stated = ParquetWriter(
+                data / "provenance", name, stated_schema(grows=bool(about.recipe.grow))
+            )
 
     @property
     def writers(self) -> list[RowWriter]:

@@ -10,8 +10,11 @@ import orjson
 BOUNDS = ("min", "max")
 
 
-def schema() -> Any:
-    """Of `provenance/SPLIT-*.parquet`: what `schema.RecordStatement` states, lists for mappings."""
+def schema(*, grows: bool = False) -> Any:
+    """Of `provenance/SPLIT-*.parquet`: what `schema.RecordStatement` states, lists for mappings.
+
+    A source may be a record where the recipe `grows`.
+    """
     import pyarrow as pa
 
     text, number = pa.string(), pa.float64()
@@ -23,6 +26,7 @@ def schema() -> Any:
         ("page", whole),
         ("heading", pa.list_(text)),
         ("origin", text),
+        *([("record", text), ("generation", whole)] if grows else []),
     ]
     measured = [("filter", text), ("value", number), ("min", number), ("max", number)]
     return pa.schema(

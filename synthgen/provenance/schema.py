@@ -171,11 +171,18 @@ class AnswersLine(_Form):
 
 
 class Source(_Form):
-    """A row of a file that a seed was taken from; the file's digest is in recipe.lock.yaml, under `seeds`."""
+    """What a seed's value was taken from: a row of a file, or, where `grow:` added it, a record of the run.
+
+    The file's digest is in recipe.lock.yaml, under `seeds`.
+    """
 
     seed: str = Field(description="The seed's name in the recipe.")
-    path: str = Field(description="The file, relative to the project.")
-    row: Count = Field(description="Its line, or its row, from 1.")
+    path: str | None = Field(None, description="The file, relative to the project.")
+    row: Count | None = Field(None, description="Its line, or its row, from 1.")
+    record: str | None = Field(None, description="The id of the record, kept in an earlier round.")
+    generation: Count | None = Field(
+        None, description="How many records stand between it and the rows of files, that record among them."
+    )
     sha256: HalfDigest = Field(
         description="The first half of the digest of its value as JSON with sorted keys."
     )
