@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from synthgen.audit.place import place_of
+from synthgen.audit.recorded import RecordedRun
 from synthgen.audit.trace import trace
+from synthgen.audit.transcript import transcript
+from synthgen.audit.verify import verify
+from synthgen.cli import app
 from synthgen.driver import Stop
 from synthgen.engines.base import Request
 from synthgen.growth import Added, Grown, Growth
+from synthgen.journal import RecordEntry, open_for_reading, stored_records
 from synthgen.plan import Plan, Task
 from synthgen.prompt import Expression
 from synthgen.recurate import recurate
@@ -45,6 +54,11 @@ def harder(request: Request) -> str:
     """What is asked for with one more word; one in eight is a single word, and dropped."""
     asked = request.messages[-1]["content"].removeprefix("Make harder: ")
     return "no" if int(request.key[:2], 16) < 32 else f"{asked} and {request.key[:4]}"
+
+
+def stored(directory: Path) -> list[tuple[RecordEntry, bytes | None]]:
+    with closing(open_for_reading(directory)) as journal:
+        return list(stored_records(journal, 1))
 
 
 def made(directory: Path) -> list[dict[str, Any]]:
@@ -279,3 +293,32 @@ def test_the_law_of_growth(
     for task in again.tasks(again.open - len(again._round)):
         if task.index < min(stops, len(order)):
             assert task == order[task.index]
+
+
+def test_a_grown_run_is_replayed_verified_and_exported(tmp_path: Path) -> None:
+    result = run_it(loaded(tmp_path, evolving(), rows=10), FakeEngine(harder))
+    assert verify(result.dir).intact
+    run = RecordedRun(result.dir)
+    grown = [each["id"] for each in made(result.dir) if "record" in each["sources"][0]]
+    for id in run.ids():
+        found = transcript(run, *run.record(id))
+        assert (found.differs, found.unjudged) == ([], [])
+    entry, body = run.record(grown[0])
+    other = {**entry.sources[0], "record": grown[-1]}
+    assert transcript(run, replace(entry, sources=[other]), body).differs
+    run.close()
+    columns = pq.read_table(next((result.dir / "dataset" / "provenance").glob("*.parquet"))).to_pylist()
+    assert {row["id"] for row in columns if row["sources"][0]["record"]} == set(grown)
+    for form in ("prov", "csv", "croissant"):
+        done = CliRunner().invoke(app, ["audit", "export", form, str(result.dir)])
+        assert done.exit_code == 0, done.output
+    prov = orjson.loads(CliRunner().invoke(app, ["audit", "export", "prov", str(result.dir)]).output)
+    used = Counter(
+        each["prov:usedEntity"]
+        for each in prov["wasDerivedFrom"].values()
+        if each["prov:usedEntity"].startswith("record:")
+    )
+    entries = [entry for entry, _ in stored(result.dir)]
+    assert used == Counter(
+        f"record:{source['record']}" for entry in entries for source in entry.sources if "record" in source
+    )

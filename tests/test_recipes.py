@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jsonlines
@@ -41,12 +42,13 @@ def test_curating_what_exists_drops_what_was_planted(tmp_path: Path) -> None:
 # How many of four rows are kept at the least: the embedded model knows no French, and little Python.
 WRITTEN = {
     "quickstart": 2, "classify": 2, "preference-pairs": 2, "evol-instruct": 1, "backtranslation": 1,
-    "persona-chat": 1, "rewrite-and-clean": 1, "code-exercises": 0, "translation-pairs": 0,
+    "persona-chat": 1, "rewrite-and-clean": 1, "code-exercises": 0, "translation-pairs": 0, "self-instruct": 1,
 }  # fmt: skip
 
 
 def test_every_recipe_is_run_here() -> None:
-    assert {path.stem for path in RECIPES} == {*WRITTEN, "curate-chat", "classification-balanced"}
+    others = {"curate-chat", "classification-balanced", "grounded-qa"}
+    assert {path.stem for path in RECIPES} == {*WRITTEN, *others}
 
 
 @pytest.mark.llamacpp
@@ -59,6 +61,35 @@ def test_generating_ones_write_rows(name: str, tmp_path: Path, default_model: Pa
     assert len(kept) == result.kept >= WRITTEN[name]
     again = run(load(FOLDER / f"{name}.yaml", tasks=4), tmp_path / "run")
     assert again.outcome == "nothing to do"
+
+
+@pytest.mark.llamacpp
+def test_pairs_of_questions_and_answers_know_their_place_in_a_document(
+    tmp_path: Path, default_model: Path
+) -> None:
+    result = run(load(FOLDER / "grounded-qa.yaml", tasks=3), tmp_path / "run")
+    assert result.planned == 6 == result.kept + result.dropped + result.failed
+    assert result.kept >= 1
+    for row in rows(tmp_path / "run" / "dataset" / "provenance" / "train.jsonl"):
+        [source] = row["sources"]
+        assert str(source["path"]).startswith("recipes/data/handbook/")
+        assert source["end"] > source["start"]
+
+
+@pytest.mark.llamacpp
+@pytest.mark.parametrize("name", ["evol-instruct", "self-instruct"])
+def test_growing_ones_feed_on_what_they_kept(name: str, tmp_path: Path, default_model: Path) -> None:
+    given = load(FOLDER / f"{name}.yaml", tasks=10)
+    assert given.grown is not None
+    smaller = replace(given, grown=replace(given.grown, round=3))
+    result = run(smaller, tmp_path / "run")
+    assert result.growth["seeds"].popitem()[1]["added"] >= 1
+    sources = [
+        source
+        for row in rows(tmp_path / "run" / "dataset" / "provenance" / "train.jsonl")
+        for source in row["sources"]
+    ]
+    assert any("record" in source for source in sources)
 
 
 @pytest.mark.llamacpp

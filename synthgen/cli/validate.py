@@ -115,6 +115,8 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
             }
             for step in loaded.steps
         ],
+        "grow": {name: said.model_dump() for name, said in recipe.grow.items()},
+        "round": loaded.grown.round if loaded.grown else loaded.balance.round if loaded.balance else None,
         "first_prompt": list(tried.first),
         "filters": [describe(link) for link in loaded.chain],
         "notices": notices,
@@ -165,7 +167,10 @@ def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
     if plan["target"] is not None:
         out(f"target   {plan['target']:,} kept rows, from {plan['attempts']:,} attempts at most")
     else:
-        out(f"tasks    {plan['tasks']:,}")
+        most = " at most, if all were kept" if loaded.plan.limit is None else ""
+        out(f"tasks    {plan['tasks']:,}{most}")
+    if plan["grow"]:
+        out(f"grow     {', '.join(plan['grow'])}: from what is kept, in rounds of {plan['round']:,} tasks")
     for name, count in plan["seeds"].items():
         drawn = "to draw from" if name in loaded.plan.choices else "to go through"
         out(f"seed     {name}: " + (f"{count:,} {drawn}" if count is not None else "drawn for each task"))
