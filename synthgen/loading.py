@@ -83,7 +83,7 @@ class Loaded:
 
     @property
     def most(self) -> int:
-        """How many tasks there are at most: where seeds grow, if all were kept and `foreach:` had one item."""
+        """How many tasks there are at most: where seeds grow, if all were kept, `foreach:` as one item."""
         if self.plan.limit is not None:
             return self.plan.limit
         depths = [each.depth for each in self.grown.seeds.values() if each.depth] if self.grown else []

@@ -310,9 +310,9 @@ def test_a_grown_run_is_replayed_verified_and_exported(tmp_path: Path) -> None:
     columns = pq.read_table(next((result.dir / "dataset" / "provenance").glob("*.parquet"))).to_pylist()
     assert {row["id"] for row in columns if row["sources"][0]["record"]} == set(grown)
     for form in ("prov", "csv", "croissant"):
-        done = CliRunner().invoke(app, ["audit", "export", form, str(result.dir)])
+        done = CliRunner().invoke(app, ["audit", "export", str(result.dir), form])
         assert done.exit_code == 0, done.output
-    prov = orjson.loads(CliRunner().invoke(app, ["audit", "export", "prov", str(result.dir)]).output)
+    prov = orjson.loads(CliRunner().invoke(app, ["audit", "export", str(result.dir), "prov"]).output)
     used = Counter(
         each["prov:usedEntity"]
         for each in prov["wasDerivedFrom"].values()

@@ -161,9 +161,7 @@ def _fan(step: LoadedStep) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
-    out(f"{loaded.file.path} is valid")
-    out("")
+def _show_how_many(loaded: Loaded, plan: dict[str, Any]) -> None:
     if plan["target"] is not None:
         out(f"target   {plan['target']:,} kept rows, from {plan['attempts']:,} attempts at most")
     else:
@@ -171,6 +169,12 @@ def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
         out(f"tasks    {plan['tasks']:,}{most}")
     if plan["grow"]:
         out(f"grow     {', '.join(plan['grow'])}: from what is kept, in rounds of {plan['round']:,} tasks")
+
+
+def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
+    out(f"{loaded.file.path} is valid")
+    out("")
+    _show_how_many(loaded, plan)
     for name, count in plan["seeds"].items():
         drawn = "to draw from" if name in loaded.plan.choices else "to go through"
         out(f"seed     {name}: " + (f"{count:,} {drawn}" if count is not None else "drawn for each task"))
