@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+from contextlib import closing
 from pathlib import Path
 
 import jsonlines
@@ -10,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from synthgen import load, run
+from synthgen.journal import open_for_reading, stored_records
 from synthgen.recipe import json_schema
 from synthgen.yamlfile import read_yaml
 
@@ -41,14 +43,13 @@ def test_curating_what_exists_drops_what_was_planted(tmp_path: Path) -> None:
 
 # How many of four rows are kept at the least: the embedded model knows no French, and little Python.
 WRITTEN = {
-    "quickstart": 2, "classify": 2, "preference-pairs": 2, "evol-instruct": 1, "backtranslation": 1,
+    "quickstart": 2, "classify": 2, "preference-pairs": 2, "backtranslation": 1,
     "persona-chat": 1, "rewrite-and-clean": 1, "code-exercises": 0, "translation-pairs": 0,
-    "self-instruct": 1,
 }  # fmt: skip
 
 
 def test_every_recipe_is_run_here() -> None:
-    others = {"curate-chat", "classification-balanced", "grounded-qa"}
+    others = {"curate-chat", "classification-balanced", "grounded-qa", "self-instruct", "evol-instruct"}
     assert {path.stem for path in RECIPES} == {*WRITTEN, *others}
 
 
@@ -78,18 +79,30 @@ def test_pairs_of_questions_and_answers_know_their_place_in_a_document(
 
 
 @pytest.mark.llamacpp
-@pytest.mark.parametrize("name", ["evol-instruct", "self-instruct"])
-def test_growing_ones_feed_on_what_they_kept(name: str, tmp_path: Path, default_model: Path) -> None:
-    given = load(FOLDER / f"{name}.yaml", tasks=10)
-    assert given.grown is not None
-    smaller = replace(given, grown=replace(given.grown, round=3))
-    result = run(smaller, tmp_path / "run")
-    assert result.growth["seeds"].popitem()[1]["added"] >= 1
-    sources = [
-        source
-        for row in rows(tmp_path / "run" / "dataset" / "provenance" / "train.jsonl")
-        for source in row["sources"]
-    ]
+@pytest.mark.parametrize(
+    ("name", "edits"),
+    [
+        ("evol-instruct", {"path: recipes": "limit: 5, path: recipes", "depth: 4": "depth: 2"}),
+        ("self-instruct", {"round: 16": "round: 3", "tasks: 48": "tasks: 9", "n: 8": "n: 3"}),
+    ],
+)
+def test_growing_ones_feed_on_what_they_kept(
+    name: str, edits: dict[str, str], tmp_path: Path, default_model: Path
+) -> None:
+    said = (FOLDER / f"{name}.yaml").read_text()
+    for before, after in edits.items():
+        assert before in said
+        said = said.replace(before, after)
+    recipe = tmp_path / "recipes" / f"{name}.yaml"
+    shutil.copytree(FOLDER / "data", recipe.parent / "data")
+    recipe.write_text(said)
+    result = run(recipe, tmp_path / "run")
+    added = result.growth["seeds"].popitem()[1]["added"]
+    assert 1 <= added <= result.kept
+    if name == "evol-instruct":
+        assert result.planned == 5 + added
+    with closing(open_for_reading(tmp_path / "run")) as journal:
+        sources = [source for entry, _ in stored_records(journal, 1) for source in entry.sources]
     assert any("record" in source for source in sources)
 
 
