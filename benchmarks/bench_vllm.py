@@ -1,6 +1,7 @@
 """Output tokens a second through `synthgen run` beside a bare `LLM.generate` call.
 
     python benchmarks/bench_vllm.py [MODEL] [--requests 128] [--tokens 64] [--rounds 7] [--sequences 256]
+                                    [--cache 1]
 
 MODEL is a folder with safetensors, a GGUF file, or by default the default alias. Each side runs in a process
 of its own, with the same engine arguments, on the same prompts and sampling; the bare side is handed its
@@ -35,7 +36,8 @@ from synthgen.engines.leash import Leash
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "recipes" / "data" / "python_docs.jsonl"
-OPTIONS = {"max_model_len": 2048, "kv_cache_memory_bytes": 1 << 30}  # two engines fit side by side
+# Engines fit side by side; on a GPU each would begin by asking for nearly all of its memory.
+OPTIONS: dict[str, Any] = {"max_model_len": 2048, "gpu_memory_utilization": 0.1}
 Message = dict[str, str]
 
 
@@ -221,8 +223,9 @@ class Side:
     def __init__(self, name: str, model: str, leash: Leash) -> None:
         self.name = name
         self.rates: list[float] = []
+        sizes = ["--sequences", OPTIONS["max_num_seqs"], "--cache", OPTIONS["kv_cache_memory_bytes"] >> 30]
         self._process = subprocess.Popen(
-            [sys.executable, __file__, model, "--side", name, "--sequences", str(OPTIONS["max_num_seqs"])],
+            [sys.executable, __file__, model, "--side", name, *map(str, sizes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("SYNTHGEN_DEBUG") else subprocess.DEVNULL,
@@ -231,6 +234,9 @@ class Side:
             start_new_session=True,
         )
         leash.hold(self._process.pid)
+
+    def loaded(self) -> None:
+        """Wait until it is; the other sides load meanwhile."""
         self._read()
         self._signal(signal.SIGSTOP)
 
@@ -274,9 +280,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sequences", type=int, default=256, help="that run at a time (max_num_seqs)")
+    parser.add_argument("--cache", type=int, default=1, help="GiB of each engine's attention cache")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    OPTIONS["max_num_seqs"] = given.sequences
+    OPTIONS.update(max_num_seqs=given.sequences, kv_cache_memory_bytes=given.cache << 30)
     if given.side:
         serve(given.side, given.model)
     model = given.model or str(models.pull("smollm2-135m").path)
@@ -289,6 +296,8 @@ def main() -> None:
     try:
         for name in given.sides:
             sides.append(Side(name, model, leash))
+        for side in sides:
+            side.loaded()
         for number in range(given.rounds + 1):
             for side in sides if number % 2 else reversed(sides):
                 side.ask(number=number, requests=given.requests, tokens=given.tokens)

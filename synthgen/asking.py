@@ -71,7 +71,10 @@ class Paper:
 
 
 class Asker:
-    """The engines of a run, asked through its journal. `stop()` lets nothing more go out."""
+    """The engines of a run, asked through its journal. `stop()` lets nothing more go out.
+
+    `started` is told of each start of an engine.
+    """
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Asker:
         others: Others | None = None,
         patience: Patience | None = None,
         note: Callable[[str], None] = lambda _: None,
+        started: Callable[[], None] = lambda: None,
     ) -> None:
         self.tally = Tally()
         self.stopped = False
@@ -91,7 +95,8 @@ class Asker:
         self._others = others
         self._models = models
         self._engines = engines
-        kept = {id(engine): Supervisor(engine, patience or Patience(), note) for engine in engines.values()}
+        patience = patience or Patience()
+        kept = {id(engine): Supervisor(engine, patience, note, started) for engine in engines.values()}
         self._kept = kept
         self.engines = list(kept.values())
         self._asked: dict[bytes, asyncio.Future[Completion]] = {}

@@ -231,6 +231,8 @@ class Driver:
             others=self._others,
             patience=self._patience,
             note=self._note,
+            # Before the first answer: one that a later death leaves behind can still be replayed.
+            started=lambda: journal.note_engines(self._details()),
         )
 
     def _details(self) -> dict[str, Any]:

@@ -182,10 +182,14 @@ class Journal:
             )
 
     def note_engines(self, engines: Mapping[str, Any]) -> None:
-        """Note what this session's engines run on, before its end."""
-        with self._writing():
-            values = (orjson.dumps(engines).decode(), self.session)
-            self._write.execute("UPDATE sessions SET engines = ? WHERE session = ?", values)
+        """Note what this session's engines run on, before its end. Waits for a commit that is under way."""
+        values = (orjson.dumps(engines).decode(), self.session)
+
+        def note() -> None:
+            with self._writing():
+                self._write.execute("UPDATE sessions SET engines = ? WHERE session = ?", values)
+
+        self._thread.submit(note).result()
 
     def request_issued(self, key: bytes, body: bytes) -> None:
         """A request goes out."""

@@ -139,11 +139,17 @@ class Slots:
 class Supervisor:
     """One engine, started when it is first asked, and everything that keeps it answering.
 
-    `note` is told, in a sentence, of each restart. Raises EngineUnreachable, from `ask` or `watch`, once
-    the engine is given up.
+    `note` is told, in a sentence, of each restart, and `started` of each start. Raises EngineUnreachable,
+    from `ask` or `watch`, once the engine is given up.
     """
 
-    def __init__(self, engine: Engine, patience: Patience, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        patience: Patience,
+        note: Callable[[str], None],
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
         self.engine = engine
         self.slots = Slots(engine)
         self.in_flight = 0
@@ -151,6 +157,7 @@ class Supervisor:
         self.set_aside: list[str] = []
         self._patience = patience
         self._note = note
+        self._started = started
         self._life = 0
         self._excused = 0
         self._hanging = False
@@ -264,6 +271,7 @@ class Supervisor:
                     raise
                 self.restarts += 1
             else:
+                self._started()
                 self.slots.reopen()
                 return
 

@@ -17,6 +17,7 @@ import termios
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -532,3 +533,21 @@ def test_a_run_is_looked_at_while_it_runs(runs: Runs, undisturbed: dict[str, byt
     assert outputs(runs.directory) == undisturbed
     out, _ = ended("status", runs.directory, "--json", cwd=runs.root)
     assert json.loads(out)["state"] == "finished"
+
+
+def test_what_the_engine_runs_on_is_known_before_its_first_answer(tmp_path: Path) -> None:
+    """So the answers of a session that was killed can still be replayed."""
+    given, known = loaded(tmp_path, rows=30), []
+
+    class Detailed(FakeEngine):
+        async def start(self) -> None:
+            self.identity = replace(self.identity, details={"device": "a card"})
+
+    def answer(request: Request) -> str:
+        known.extend(query(tmp_path / "run", "SELECT engines, ended FROM sessions"))
+        return answer_of(request)
+
+    run_it(given, Detailed(answer, slots=3), directory=tmp_path / "run")
+    assert {(json.loads(engines)["default"]["device"], ended) for engines, ended in known} == {
+        ("a card", None)
+    }
