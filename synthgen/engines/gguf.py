@@ -88,7 +88,7 @@ def _convert(gguf: Path, made: Path) -> None:
 
 
 def _special_tokens(said: Mapping[str, Any]) -> dict[str, int]:
-    """The numbers of the tokens that begin, end and pad a text. Transformers 5.17 mixes them up, 5.19 does not."""
+    """The numbers of the tokens that begin, end and pad a text. Transformers 5.17 mixes some of them up."""
     names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
     numbers = {name: said.get(f"tokenizer.ggml.{key}_token_id") for name, key in names.items()}
     return {name: number for name, number in numbers.items() if isinstance(number, int)}
@@ -97,8 +97,8 @@ def _special_tokens(said: Mapping[str, Any]) -> dict[str, int]:
 def read_bytes(tokenizer: Tokenizer) -> None:
     """Make a tokenizer of GPT-2's kind say so: each letter of its tokens stands for a byte.
 
-    Transformers 5.17 (5.19 no longer) writes one with SentencePiece's marks. It cuts and joins text as it should, but
-    llguidance takes its tokens for other bytes than they are, so that no answer fits its schema.
+    Transformers 5.17 (5.19 no longer) writes one with SentencePiece's marks. It cuts and joins text as it
+    should, but llguidance takes its tokens for other bytes than they are, so that no answer fits its schema.
     """
     from tokenizers import decoders
 
