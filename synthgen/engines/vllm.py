@@ -201,9 +201,8 @@ class VllmEngine:
             raise RequestRetryable("vLLM ended this request without an answer")
         answer = final.outputs[0]
         if answer.finish_reason in ("abort", "error"):
-            raise RequestRetryable(
-                f"vLLM ended this request early ({answer.finish_reason}); with SYNTHGEN_DEBUG=1 its log says why"
-            )
+            early = f"vLLM ended this request early ({answer.finish_reason})"
+            raise RequestRetryable(f"{early}; with SYNTHGEN_DEBUG=1 its log says why")
         return Completion(answer.text, str(answer.finish_reason), len(prompt), len(answer.token_ids))
 
     async def _tokenize(self, messages: Iterable[Mapping[str, Any]]) -> list[int]:
