@@ -117,6 +117,10 @@ MessageTemplate = dict[Role, str]
 class PromptBody(Part):
     """A prompt: one template a message, and the JSON schema its answer is decoded under, if any."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["user"]}, {"required": ["messages"]}]}
+    )
+
     description: str | None = None
     system: str | None = None
     user: str | None = None
