@@ -760,8 +760,8 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
 def test_a_small_model_has_conversations_with_tools(tmp_path: Path, default_model: Path) -> None:
     said = recipe(
         model={"id": "smollm2-135m", "options": {"slots": 2}},
-        sampling={"max_tokens": 60, "temperature": 0.7},
-        steps=[{"chat": calling(turns=2, until="'bye' in said")}],
+        sampling={"max_tokens": 200, "temperature": 0.7},
+        steps=[{"chat": calling(turns=1, calls=1, user={"prompt": USER, "sampling": {"max_tokens": 20}})}],
         record={"talk": {"value": "chat"}},
     )
     result = run_it(load(project(tmp_path, said, rows=2)), engine=None, directory=tmp_path / "runs" / "a")
