@@ -1,4 +1,4 @@
-"""Conversations: who is asked what and when they end, tools that are called, and that all of it can be computed again."""
+"""Conversations: who is asked what and when they end, tools that are called, and replays of all of it."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_user_and_assistant_take_turns_and_each_sees_its_own_prompt(tmp_path: Pa
         assert messages[0]["content"].startswith("You sell document number")
         asked = [request for request in engine.asked if answer_of(request) == messages[-1]["content"]]
         assert asked[0].messages == messages[:-1]
-        last = [request for request in engine.asked if answer_of(request) == messages[-2]["content"]][0]
+        last = next(request for request in engine.asked if answer_of(request) == messages[-2]["content"])
         before = "".join(f"{said['role']}: {said['content']}\n" for said in messages[1:-2])
         assert last.messages[-1]["content"] == f"{before}Turn 3."
     all_follow(result.dir)
@@ -586,7 +586,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a-name-of-the-template": (talk(user={"prompt": {"user": "{{ turns }}"}}), "uses 'turns'"),
     "said-before-it-is": (talk(user={"prompt": {"user": "{{ said }}"}}), "uses 'said'"),
     "an-opening-that-looks-ahead": (talk(opening="{{ messages }}"), "uses 'messages'"),
-    "results-without-tools": (talk(results={"prompt": RESULT}), "`results:` is for conversations with `tools:`"),
+    "results-without-tools": (talk(results={"prompt": RESULT}), "`results:` is for conversations with"),
     "calls-without-tools": (talk(calls=3), "`calls:` is for conversations with `tools:`"),
     "a-user-with-a-form": (talk(user={"prompt": {**USER, "output": {}}}), "what the user says is text"),
     "a-prompt-with-a-user": ({**TALK, "prompt": USER}, "the prompt of a conversation is `system:` alone"),
@@ -601,21 +601,23 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a-tool-with-an-odd-name": (talk(tools=[tool(name='a"}]\u202e')]), "is no name of a tool"),
     "a-tool-with-an-endless-name": (talk(tools=[tool(name="a" * 81)]), "is no name of a tool"),
     "two-of-a-name": (talk(tools=[WEATHER, WEATHER]), "two tools are called 'weather'"),
-    "a-description-that-is-none": (talk(tools=[tool(description=5)]), "the description of weather is no text"),
-    "parameters-that-are-no-object": (talk(tools=[tool(parameters={"type": "string"})]), "with `type: object`"),
+    "a-description-that-is-none": (talk(tools=[tool(description=5)]), "of weather is no text"),
+    "parameters-of-no-object": (talk(tools=[tool(parameters={"type": "string"})]), "with `type: object`"),
     "parameters-that-are-no-schema": (parameters(properties=5), "not a JSON schema"),
     "a-circle": (parameters(**{"$ref": "#"}), "refers to itself in a circle"),
     "a-longer-circle": (
-        parameters(**{"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}}),
+        parameters(
+            **{"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}}
+        ),
         "refers to itself in a circle",
     ),
     "a-part-that-is-not-there": (parameters(properties={"a": {"$ref": "#/$defs/a"}}), "is not in the schema"),
-    "a-schema-from-elsewhere": (parameters(properties={"a": {"$ref": "file:///etc/passwd"}}), "nothing is fetched"),
+    "a-schema-from-elsewhere": (parameters(properties={"a": {"$ref": "file:///etc"}}), "nothing is fetched"),
     "an-anchor": (parameters(properties={"a": {"$anchor": "a"}}), "refers by more than"),
-    "a-pattern-that-is-none": (parameters(properties={"a": {"pattern": "(?=a)"}}), "not a regular expression of RE2"),
+    "a-pattern-that-is-none": (parameters(properties={"a": {"pattern": "(?=a)"}}), "expression of RE2"),
     "properties-by-pattern": (parameters(patternProperties={"^a": {}}), "no engine decodes under"),
     "a-number-too-large": (parameters(properties={"a": {"maximum": 2**60}}), "canonical JSON"),
-    "hundreds-of-tools": (talk(tools=[tool(name=f"t{number}") for number in range(500)]), "500 tools are more"),
+    "hundreds-of-tools": (talk(tools=[tool(name=f"t{number}") for number in range(500)]), "500 tools"),
     "tools-too-large": (talk(tools=[tool(description="a" * 300_000)]), "larger than 200,000 characters"),
 }  # fmt: skip
 
@@ -678,7 +680,8 @@ def test_schemas_that_hold_themselves_and_parts_are_decoded_and_checked(tmp_path
         tool(name="none", parameters=None),
     ]
     asked = iter([
-        call("tree", name="a" * 40 + "b"), call("tree", name="a", next={"nme": "b"}), call("tree", name="a", next={"name": "a"}),
+        call("tree", name="a" * 40 + "b"), call("tree", name="a", next={"nme": "b"}),
+        call("tree", name="a", next={"name": "a"}),
         call("odd", **{'"}\n\u202e{{ x }}': "y"}), call("none"), say("Done."),
     ])  # fmt: skip
     result, talks, engine = one(
@@ -779,7 +782,8 @@ def test_validate_and_preview_tell_who_is_asked(tmp_path: Path) -> None:
     plan = json.loads(runner.invoke(app, ["validate", str(path), "--json"]).stdout)
     assert plan["requests"] == 3 * (4 + 2 * 4 + 4)
     assert plan["steps"][0]["conversation"] == {
-        "turns": 4, "until": "'bye' in said", "tools": "1 of them", "user": "prompt inline", "results": "prompt inline",
+        "turns": 4, "until": "'bye' in said", "tools": "1 of them",
+        "user": "prompt inline", "results": "prompt inline",
     }  # fmt: skip
     assert plan["steps"][0]["reads"] == ["doc"]
     assert plan["first_prompt"][0]["content"].startswith("You buy")
