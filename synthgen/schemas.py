@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 REFERENCES = ("$ref", "$dynamicRef")
+MOST_PARTS = 10_000
 _DATA = ("const", "enum", "default", "examples")  # whose values are no schemas
 _NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")  # each value is one
 # What is looked at in the same place of a value as the schema that it stands in.
@@ -48,11 +49,13 @@ def check_references(schema: Mapping[str, Any]) -> None:
             found(schema, part["$ref"], at)
         if any(key in part for key in ("$dynamicRef", "$dynamicAnchor", "$anchor", "$id")):
             raise NotASchema("refers by more than `$ref: '#/...'`", at)
-    done: set[int] = set()
+    known: dict[int, int] = {}
     try:
         for part, at in subschemas(schema):
-            if _circular(schema, part, set(), done):
-                raise NotASchema("refers to itself in a circle", at)
+            try:
+                _weight(schema, part, set(), known)
+            except NotASchema as error:
+                raise NotASchema(str(error), at) from None
     except RecursionError:
         raise NotASchema("nested too deeply") from None
 
@@ -84,25 +87,28 @@ def moved(schema: Any, to: str, named: bool = False) -> Any:
     return made
 
 
-def _circular(schema: Mapping[str, Any], part: Any, above: set[int], done: set[int]) -> bool:
-    """Whether looking at a value by this part leads to the part again, at the same value."""
-    if not isinstance(part, Mapping) or id(part) in done:
-        return False
+def _weight(schema: Mapping[str, Any], part: Any, above: set[int], known: dict[int, int]) -> int:
+    """How many parts one value is held against by this one. Raises NotASchema for too many or a circle."""
+    if not isinstance(part, Mapping):
+        return 1
     if id(part) in above:
-        return True
-    above.add(id(part))
-    for key in _SAME_PLACE:
-        inner = part.get(key)
-        if key == "$ref" and inner is not None:
-            inner = found(schema, inner)
-        each = inner if isinstance(inner, list) else [inner]
-        if key == "dependentSchemas" and isinstance(inner, Mapping):
-            each = list(inner.values())
-        if any(_circular(schema, item, above, done) for item in each):
-            return True
-    above.discard(id(part))
-    done.add(id(part))
-    return False
+        raise NotASchema("refers to itself in a circle")
+    if id(part) not in known:
+        above.add(id(part))
+        weight = 1
+        for key in _SAME_PLACE:
+            inner = part.get(key)
+            if key == "$ref" and inner is not None:
+                inner = found(schema, inner)
+            if key == "dependentSchemas" and isinstance(inner, Mapping):
+                inner = list(inner.values())
+            each = inner if isinstance(inner, list) else [inner]
+            weight += sum(_weight(schema, item, above, known) for item in each if item is not None)
+            if weight > MOST_PARTS:
+                raise NotASchema(f"holds one value against more than {MOST_PARTS:,} parts")
+        above.discard(id(part))
+        known[id(part)] = weight
+    return known[id(part)]
 
 
 def subschemas(schema: Any) -> Iterator[tuple[Mapping[str, Any], tuple[str | int, ...]]]:

@@ -12,13 +12,14 @@ import orjson
 from synthgen.answers import Form, InvalidAnswer, pattern_of, told
 from synthgen.digests import canonical
 from synthgen.recipe import NAME
-from synthgen.schemas import NotASchema, check_references, check_schema, moved, subschemas
+from synthgen.schemas import MOST_PARTS, NotASchema, check_references, check_schema, moved, subschemas
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
 MOST_TOOLS = 128  # that one conversation has; more than that no model is offered at once
 MOST_TEXT = 200_000  # characters of all of them, as JSON
+MOST_DEPTH = 32  # of a call's arguments
 NONE = {"type": "object", "properties": {}}  # the parameters of a tool that takes none
 
 _OFFER = """You can call tools. Each is given with the JSON schema of its arguments:
@@ -46,17 +47,40 @@ class Tool:
     parameters: Mapping[str, Any]
     said: Mapping[str, Any]
 
+    def wrong(self, arguments: Any) -> str | None:
+        """What no schema of its allows, in words that no version of a library changes.
+
+        Raises RecursionError, or OverflowError, where that cannot be told in time.
+        """
+        self._followed.clear()
+        found = sorted(
+            told(error, "answer.call.arguments") for error in self._validator.iter_errors(arguments)
+        )
+        return found[0][1] if found else None
+
     @cached_property
-    def validator(self) -> Draft202012Validator:
-        """Checks arguments; patterns are RE2's, which no text makes slow."""
+    def _followed(self) -> list[None]:
+        return []
+
+    @cached_property
+    def _validator(self) -> Draft202012Validator:
+        """Patterns are RE2's, which no text makes slow, and so many references are followed at most."""
         from jsonschema import Draft202012Validator, ValidationError, validators
         from referencing import Registry
+
+        follow = Draft202012Validator.VALIDATORS["$ref"]
+
+        def reference(validator: Any, to: Any, value: Any, schema: Any) -> Any:
+            self._followed.append(None)
+            if len(self._followed) > MOST_PARTS:
+                raise RecursionError
+            yield from follow(validator, to, value, schema) or ()
 
         def pattern(_: Any, wanted: str, value: Any, __: Any) -> Any:
             if isinstance(value, str) and not pattern_of(wanted).search(value):
                 yield ValidationError("does not match")
 
-        kind: Any = validators.extend(Draft202012Validator, {"pattern": pattern})
+        kind: Any = validators.extend(Draft202012Validator, {"pattern": pattern, "$ref": reference})
         return kind(dict(self.parameters), registry=Registry())
 
 
@@ -152,14 +176,27 @@ class CallForm(Form):
 
 
 def _check_arguments(tool: Tool, arguments: Any) -> None:
+    if _depth(arguments) > MOST_DEPTH:  # a limit of its own, for Python's depends on who calls
+        raise InvalidAnswer(f"the arguments of {tool.name} are nested more than {MOST_DEPTH} deep")
     try:
-        errors = tool.validator.iter_errors(arguments)
-        found = sorted(told(error, "answer.call.arguments") for error in errors)
+        wrong = tool.wrong(arguments)
         canonical(arguments)
     except (RecursionError, OverflowError, ValueError):
-        raise InvalidAnswer(f"the arguments of {tool.name} are nested too deeply, or too large") from None
-    if found:
-        raise InvalidAnswer(f"the call is not valid under the schema of {tool.name}: {found[0][1]}")
+        raise InvalidAnswer(
+            f"the arguments of {tool.name} take too long to check, or are too large"
+        ) from None
+    if wrong is not None:
+        raise InvalidAnswer(f"the call is not valid under the schema of {tool.name}: {wrong}")
+
+
+def _depth(value: Any) -> int:
+    deepest, todo = 0, [(value, 0)]
+    while todo:
+        part, depth = todo.pop()
+        deepest = max(deepest, depth)
+        inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else ()
+        todo += [(each, depth + 1) for each in inner]
+    return deepest
 
 
 def call_form(tools: Sequence[Tool], retries: int) -> CallForm:

@@ -360,7 +360,7 @@ def test_calls_are_checked_and_their_results_are_shown(tmp_path: Path) -> None:
         ('{"say": "a"}', 'the answer is not `{"answer": {"say": ...}}` or'),
         ("[]", 'the answer is not `{"answer": {"say": ...}}` or'),
         ("Rain.", "the answer is not JSON"),
-        (call(town="Bath", days=2**60), "nested too deeply, or too large"),
+        (call(town="Bath", days=2**60), "take too long to check, or are too large"),
     ],
 )
 def test_a_call_that_is_wrong_is_asked_for_again_with_what_is_wrong(
@@ -611,6 +611,12 @@ WRONG: dict[str, tuple[Any, str]] = {
         ),
         "refers to itself in a circle",
     ),
+    "parts-without-end": (
+        parameters(**{"$ref": "#/$defs/0", "$defs": {
+            str(number): {"allOf": [{"$ref": f"#/$defs/{number + 1}"}] * 2} for number in range(30)
+        } | {"30": {}}}),
+        "against more than 10,000 parts",
+    ),
     "a-part-that-is-not-there": (parameters(properties={"a": {"$ref": "#/$defs/a"}}), "is not in the schema"),
     "a-schema-from-elsewhere": (parameters(properties={"a": {"$ref": "file:///etc"}}), "nothing is fetched"),
     "an-anchor": (parameters(properties={"a": {"$anchor": "a"}}), "refers by more than"),
@@ -704,6 +710,21 @@ def test_schemas_that_hold_themselves_and_parts_are_decoded_and_checked(tmp_path
     all_follow(result.dir)
 
 
+def test_arguments_that_would_be_checked_for_ever_are_refused(tmp_path: Path) -> None:
+    either = {
+        "type": "object",
+        "properties": {"next": {"anyOf": [{"$ref": "#"}] * 2}, "end": {"type": "null"}},
+    }
+    deep = '{"next":' * 30 + '{"end":1}' + "}" * 30
+    answers = iter([f'{{"answer": {{"call": {{"name": "tree", "arguments": {deep}}}}}}}', say("Done.")])
+    said = calling(tools=[tool(name="tree", parameters=either)], turns=1)
+    _, talks, engine = one(
+        tmp_path, said, lambda request: next(answers) if request.schema else "well", rows=1
+    )
+    assert roles(talks[0]) == ["system", "user", "assistant"]
+    assert "take too long to check" in engine.asked[-1].messages[-1]["content"]
+
+
 def test_arguments_nested_deeper_than_can_be_checked_are_refused(tmp_path: Path) -> None:
     deep = '{"next":' * 900 + "{}" + "}" * 900
     answers = iter([f'{{"answer": {{"call": {{"name": "tree", "arguments": {deep}}}}}}}', say("Done.")])
@@ -712,7 +733,7 @@ def test_arguments_nested_deeper_than_can_be_checked_are_refused(tmp_path: Path)
         tmp_path, said, lambda request: next(answers) if request.schema else "well", rows=1
     )
     assert roles(talks[0]) == ["system", "user", "assistant"]
-    assert "nested too deeply" in engine.asked[-1].messages[-1]["content"]
+    assert "nested more than 32 deep" in engine.asked[-1].messages[-1]["content"]
 
 
 # Runs
