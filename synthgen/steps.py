@@ -142,5 +142,5 @@ def _voices(name: str, said: Conversation, messages: Sequence[Mapping[str, Any]]
             yield name
         elif message["role"] == "tool" and isinstance(said.results, Voice):
             yield f"{name}/results"
-    if turns < said.turns and "tool_calls" not in messages[-1]:
+    if turns < said.turns and messages and "tool_calls" not in messages[-1]:
         yield f"{name}/user"  # who has left

@@ -199,14 +199,20 @@ class _Sources:
             if not steps:
                 return False
             count, fields = self._questions(entry), self._fields(entry)
-            names = list(islice(steps_asked(self._fans, fields), count))
+            try:
+                names = list(islice(steps_asked(self._fans, fields), count))
+            except (LookupError, TypeError, AttributeError):  # somebody edited what it holds
+                names, fields = [], None
             return not steps.isdisjoint(names) or (fields is None and len(names) < count > first)
 
         return descends
 
     def _fields(self, entry: RecordEntry) -> Mapping[str, Any] | None:
         row = self._journal.execute("SELECT body FROM contents WHERE sha256 = ?", (entry.content,)).fetchone()
-        return orjson.loads(row[0])["fields"] if row else None
+        try:
+            return orjson.loads(row[0])["fields"] if row else None
+        except (ValueError, LookupError, TypeError):  # somebody edited it
+            return None
 
     def _questions(self, entry: RecordEntry) -> int:
         """How many of its requests are no repetitions of one before."""
