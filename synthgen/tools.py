@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_TOOLS = 128  # that one conversation has; more than that no model is offered at once
 MOST_TEXT = 200_000  # characters of all of them, as JSON
 MOST_DEPTH = 32  # of a call's arguments
-NONE = {"type": "object", "properties": {}, "additionalProperties": False}  # the parameters of a tool that takes none
+NONE = {"type": "object", "properties": {}, "additionalProperties": False}  # parameters of a tool without
 
 _OFFER = """You can call tools. Each is given with the JSON schema of its arguments:
 
