@@ -63,7 +63,7 @@ class Form:
             value = orjson.loads(completion.text)
         except orjson.JSONDecodeError:
             raise InvalidAnswer(f"the answer is not JSON{cut}") from None
-        self._check(value)
+        self.check(value)
         return value
 
     def again(self, messages: Sequence[Message], answer: str, failure: InvalidAnswer) -> Sequence[Message]:
@@ -77,13 +77,14 @@ class Form:
             {"role": "user", "content": f"{_sentence(failure.told)} Answer again, and mend that."},
         ]
 
-    def _check(self, value: Any) -> None:
+    def check(self, value: Any) -> None:
+        """Raises InvalidAnswer where parsed JSON is not valid under the schema."""
         errors = self._validator.iter_errors(value)
         if not self.tells:
             if (error := next(iter(errors), None)) is not None:
                 raise InvalidAnswer(f"the answer is not valid under its schema: {error.message[:200]}")
             return
-        found = sorted(map(_told, errors))
+        found = sorted(map(told, errors))
         if found:
             raise InvalidAnswer(f"the answer is not valid under its schema: {found[0][1]}")
 
@@ -141,11 +142,11 @@ def _between(text: str, tag: str, cut: str) -> str:
     return inner
 
 
-def _told(error: ValidationError) -> tuple[int, str]:
+def told(error: ValidationError, of: str = "answer") -> tuple[int, str]:
     """How deep an error is, and where and what it is, in words that no version of a library changes."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
     rule = orjson.dumps(error.validator_value, default=str).decode()
-    return len(error.absolute_path), f"answer{path} must have `{error.validator}: {rule[:300]}`"
+    return len(error.absolute_path), f"{of}{path} must have `{error.validator}: {rule[:300]}`"
 
 
 def _sentence(text: str) -> str:

@@ -105,6 +105,6 @@ def engines_for(
 
 def _sampling(loaded: Loaded) -> dict[str, Sequence[Mapping[str, object]]]:
     found: dict[str, list[Mapping[str, object]]] = {}
-    for step in loaded.steps:
-        found.setdefault(step.model, []).append(step.sampling)
+    for voice in loaded.voices.values():
+        found.setdefault(voice.model, []).append(voice.sampling)
     return dict(found)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from math import prod
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import orjson
 
 from synthgen.answers import InvalidAnswer
-from synthgen.asking import Asker, Manner, Paper
+from synthgen.asking import Asker, Manner, Paper, numbered
 from synthgen.conversation import NoConversation
 from synthgen.digests import record_id
 from synthgen.engines.base import RequestFailed
@@ -29,6 +30,7 @@ from synthgen.rounds import Rounds
 from synthgen.spending import Spent
 from synthgen.steps import NoQuestions, Rendered, path_of
 from synthgen.supervisor import Stopped
+from synthgen.talking import begun, had
 
 WINDOW = 4
 FEW_AHEAD = 16
@@ -146,7 +148,11 @@ class Generation:
                 scopes = asking.step.fan.scopes(task.values)
                 if not scopes:
                     continue
-                messages = asking.step.prompt.render({**task.values, **scopes[0]})
+                values = {**task.values, **scopes[0]}
+                if asking.step.talk is not None:
+                    missing += not begun(self.asker, asking.step, values, task.repeat)
+                    continue
+                messages = asking.step.prompt.render(values)
             except (PromptFailed, NoQuestions):
                 continue
             missing += not self.asker.knows(asking.manner, messages, task.repeat)
@@ -229,35 +235,48 @@ class Generation:
                 if fan.branches:
                     return await self._forked(task, limb, asking, asked, number)
                 limb.values[fan.name] = await self._answers(limb, asking, asked)
-            except (PromptFailed, RequestFailed, InvalidAnswer, NoQuestions) as failure:
+            except _FAILURES as failure:
                 return [self._failed(task, limb, asking, failure)]
         return [self._finished(task, limb)]
 
     def _asked(self, asking: _Asking, limb: _Limb, scopes: Sequence[Mapping[str, Any]]) -> list[_Asked]:
         """The questions of a step, in order."""
+        if asking.step.talk is not None:
+            places = numbered([orjson.dumps(scope, option=orjson.OPT_SORT_KEYS) for scope in scopes], {})
+            return [
+                (scope, partial(had, self.asker, asking.step, {**limb.values, **scope}, place))
+                for scope, place in zip(scopes, places, strict=True)
+            ]
         rendered = asking.step.fan.rendered(asking.step.prompt, limb.values, scopes)
         frame, repeat = asking.manner.frame, limb.paper.repeat
         bodies = [
             b"" if isinstance(each, PromptFailed) else frame.body(each, repeat=repeat) for each in rendered
         ]
-        numbers = limb.paper.numbered(bodies)
-        return list(zip(scopes, rendered, zip(bodies, numbers, strict=True), strict=True))
+        numbers = zip(bodies, limb.paper.numbered(bodies), strict=True)
+        return [
+            (scope, partial(self._answer, asking.manner, messages, number))
+            for scope, messages, number in zip(scopes, rendered, numbers, strict=True)
+        ]
+
+    async def _answer(
+        self, manner: Manner, messages: Rendered, numbered: tuple[bytes, int], paper: Paper
+    ) -> Any:
+        if isinstance(messages, PromptFailed):
+            raise messages
+        return await self.asker.answer(manner, messages, paper, numbered)
 
     async def _answers(self, limb: _Limb, asking: _Asking, asked: Sequence[_Asked]) -> Any:
         """The answer to a step's one question, or the list of them. Raises what the first to fail raises."""
         if not asking.step.fan.gathers:
-            [(_, messages, numbered)] = asked
-            assert not isinstance(messages, PromptFailed)
-            return await self.asker.answer(asking.manner, messages, limb.paper, numbered)
-        papers = [Paper(limb.paper.task, limb.paper.repeat, limb.paper.totals) for _ in asked]
-        answers = await _all(
-            self.asker.answer(asking.manner, messages, paper, numbered)
-            for (_, messages, numbered), paper in zip(asked, papers, strict=True)
-            if not isinstance(messages, PromptFailed)
-        )
+            [(_, ask)] = asked
+            return await ask(limb.paper)
+        of = limb.paper
+        papers = [Paper(of.task, of.repeat, of.totals, numbers={**of.numbers}) for _ in asked]
+        answers = await _all(ask(paper) for (_, ask), paper in zip(asked, papers, strict=True))
         for paper in papers:
-            limb.paper.requests += paper.requests
-            limb.paper.spent.more(paper.spent)
+            of.requests += paper.requests
+            of.numbers |= paper.numbers
+            of.spent.more(paper.spent)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
@@ -268,19 +287,15 @@ class Generation:
     ) -> list[Branch]:
         """The branches of a step that fans out, each grown to its end."""
 
-        async def one(turn: int, question: _Asked) -> list[Branch]:
-            scope, messages, numbered = question
+        async def one(turn: int, scope: Mapping[str, Any], ask: _Ask) -> list[Branch]:
             own = limb.forked(turn, scope)
-            if isinstance(messages, PromptFailed):
-                return [self._failed(task, own, asking, messages)]
             try:
-                answer = await self.asker.answer(asking.manner, messages, own.paper, numbered)
-            except (RequestFailed, InvalidAnswer) as failure:
+                own.values[asking.step.name] = await ask(own.paper)
+            except _FAILURES as failure:
                 return [self._failed(task, own, asking, failure)]
-            own.values[asking.step.name] = answer
             return await self._grow(task, own, place)
 
-        grown = await _all(one(turn, question) for turn, question in enumerate(asked))
+        grown = await _all(one(turn, *each) for turn, each in enumerate(asked))
         return [branch for each in grown for branch in each]
 
     def _finished(self, task: Task, limb: _Limb) -> Branch:
@@ -311,15 +326,16 @@ class Generation:
         )
 
 
-# What a question sees besides, its messages, and its request with its number among equal ones.
-_Asked = tuple[Mapping[str, Any], Rendered, tuple[bytes, int]]
+_Ask = Callable[[Paper], Coroutine[Any, Any, Any]]
+_Asked = tuple[Mapping[str, Any], _Ask]  # what a question sees besides, and how it is put
+_FAILURES = (PromptFailed, RequestFailed, InvalidAnswer, NoQuestions)  # of a branch
 
 
 async def _all(asking: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
     """What each of them gives or raises; Stopped and the like only when all have ended, for whoever waits."""
     found = await asyncio.gather(*asking, return_exceptions=True)
     for each in found:
-        if isinstance(each, BaseException) and not isinstance(each, RequestFailed | InvalidAnswer):
+        if isinstance(each, BaseException) and not isinstance(each, _FAILURES):
             raise each
     return found
 

@@ -20,14 +20,16 @@ from synthgen.growth import Grown, grown_of
 from synthgen.loading_checks import Checks
 from synthgen.loading_filters import load_chain
 from synthgen.loading_seeds import load_seeds
+from synthgen.loading_talk import Loc, check_talk, voice_prompts
 from synthgen.plan import Plan
 from synthgen.project import Project, find_recipe, project_of, runs_folder
 from synthgen.prompt import Expression, Prompt
-from synthgen.recipe import Engine, FilterUse, ModelRef, Recipe
+from synthgen.recipe import Engine, FilterUse, ModelRef, Recipe, Sampling
 from synthgen.recipe_problems import recipe_problems
 from synthgen.row import Messages, RowShape, Text, row_shape
 from synthgen.seeds import FileRows, Rows
 from synthgen.steps import Fan, fan_of
+from synthgen.talk import Talk, talk_of
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
 ATTEMPTS_PER_ROW = 10
@@ -35,8 +37,20 @@ MOST_TASKS = 2**53 - 1  # what provenance can count, as JSON has it
 
 
 @dataclass(frozen=True)
+class LoadedVoice:
+    """Who else speaks in a step's conversations, and how it is asked."""
+
+    prompt: Prompt
+    sampling: Mapping[str, Any]
+    model: str
+
+
+@dataclass(frozen=True)
 class LoadedStep:
-    """A step with its prompt, its whole sampling, the name of its model, and how it is asked."""
+    """A step with its prompt, its whole sampling, the name of its model, and how it is asked.
+
+    `others` are who else speaks in its conversations, by their keys.
+    """
 
     name: str
     prompt: Prompt
@@ -44,6 +58,26 @@ class LoadedStep:
     model: str
     form: Form
     fan: Fan
+    talk: Talk | None = None
+    others: Mapping[str, LoadedVoice] = field(default_factory=dict)
+
+    @property
+    def voices(self) -> dict[str, LoadedVoice]:
+        """Everyone that it asks, by the names that `steps_asked` gives."""
+        own = LoadedVoice(self.prompt, self.sampling, self.model)
+        return {self.called(key): voice for key, voice in {"": own, **self.others}.items()}
+
+    def called(self, key: str) -> str:
+        """The name of a voice, given by its key."""
+        return f"{self.name}/{key}" if key else self.name
+
+    @property
+    def reads(self) -> set[str]:
+        """The names that it looks at."""
+        names = {name for _, template in self.prompt.turns for name in template.names()}
+        for expression in (self.fan.when, self.fan.foreach):
+            names |= expression.template.names() if expression is not None else set()
+        return names | (self.talk.names() if self.talk is not None else set())
 
 
 @dataclass(frozen=True)
@@ -74,7 +108,7 @@ class Loaded:
     def asked(self) -> list[str]:
         """Names of the models that steps and filters ask."""
         filters = (link.model for link in self.chain if link.asks)
-        return sorted({*(step.model for step in self.steps), *filters})
+        return sorted({*(voice.model for voice in self.voices.values()), *filters})
 
     @property
     def planned(self) -> int | None:
@@ -107,12 +141,19 @@ class Loaded:
 
     @property
     def questions(self) -> dict[str, int]:
-        """How often each step is asked for one task, as far as it can be told: `foreach:` counts as one."""
-        branches, found = 1, {}
+        """How often everyone is asked for one task, as far as it can be told: `foreach:` counts as one."""
+        branches, found = 1, dict[str, int]()
         for step in self.steps:
-            found[step.name] = branches * (step.fan.n or 1)
-            branches = found[step.name] if step.fan.branches else branches
+            times = branches * (step.fan.n or 1)
+            asked = step.talk.questions if step.talk is not None else {"": 1}
+            found |= {step.called(key): times * each for key, each in asked.items()}
+            branches = times if step.fan.branches else branches
         return found
+
+    @property
+    def voices(self) -> dict[str, LoadedVoice]:
+        """Everyone that steps ask, by the names that `steps_asked` gives."""
+        return {name: voice for step in self.steps for name, voice in step.voices.items()}
 
 
 @dataclass(frozen=True)
@@ -171,7 +212,7 @@ class Recorded:
     """What a finished run's recipe says of generation: for audits, which load no filter.
 
     Of each step's name, `prompts` has its prompt as it is now, or why it cannot be read; `fans` how it is
-    asked.
+    asked. Those of a conversation's others are under the names that `steps_asked` gives.
     """
 
     recipe: Recipe
@@ -190,11 +231,12 @@ def load_recorded(locked: YamlFile, project: Project) -> Recorded:
     known = set(recipe.seeds)
     for place, (name, step) in enumerate(recipe.named_steps()):
         checks = Checks(recipe, locked, project, ("recipe",))
-        loc = ("recipe", "steps", place, name, "prompt")
+        loc = ("recipe", "steps", place, name)
         item = {step.item} if step.foreach is not None else set()
-        prompt = checks.prompt(loc, step.prompt, known | item)
+        found = voice_prompts(checks, loc, name, step, known | item)
         wrong = checks.problems[0].message if checks.problems else None
-        prompts[name] = prompt if prompt is not None and wrong is None else wrong or "cannot be read"
+        for key, prompt in found.items():
+            prompts[key] = prompt if prompt is not None and wrong is None else wrong or "cannot be read"
         known |= {*fan_of(name, step).names}
     loader = _Loader(recipe, locked, project, ("recipe",))
     fans, shape = loader.fans(), loader.shape()
@@ -399,23 +441,21 @@ class _Loader:
         fans = self.fans()
         for place, (name, step) in enumerate(self.recipe.named_steps()):
             loc = ("steps", place, name)
-            if step.model is not None and step.model not in models:
-                self.checks.wrong(
-                    (*loc, "model"),
-                    f"there is no model {step.model!r}",
-                    did_you_mean(step.model, filter(None, models)),
-                )
-            elif step.model is None and "" not in models and models:
-                self.checks.wrong(loc, "the recipe has no `model:`, so this step must name one of `models:`")
+            self._check_model(loc, step.model, models)
             item = {step.item} if step.foreach is not None else set()
-            prompt = self.checks.prompt((*loc, "prompt"), step.prompt, known | item)
+            prompts = voice_prompts(self.checks, loc, name, step, known | item)
+            check_talk(self.checks, loc, step, known | item)
+            prompt = prompts[name]
             self._check_form(loc, step, prompt)
             if prompt is not None:
-                sampling = step.sampling.over(self.recipe.sampling).settings()
-                own = (*loc, "sampling") if step.sampling.model_fields_set else ("sampling",)
-                self.checks.canonical(self.checks.file, own, sampling)
+                sampling = self._sampling(loc, step.sampling)
                 form = form_of(step, prompt.schema)
-                steps.append(LoadedStep(name, prompt, sampling, step.model or "", form, fans[place]))
+                model = step.model or ""
+                others = self._others(loc, name, step, models, prompts)
+                talk = None
+                if step.conversation is not None:
+                    talk = talk_of(step, prompt, {key: voice.prompt for key, voice in others.items()})
+                steps.append(LoadedStep(name, prompt, sampling, model, form, fans[place], talk, others))
                 if (step.n or 1) > 1 and sampling.get("temperature") == 0:
                     self.checks.notices.append(
                         f"step {name}: at temperature 0 its {step.n} answers will be alike"
@@ -427,6 +467,40 @@ class _Loader:
                 "every step names one of `models:`, so --engine, --model and --base-url do nothing",
             )
         return steps
+
+    def _check_model(self, loc: Loc, model: str | None, models: Mapping[str, ModelRef]) -> None:
+        if model is not None and model not in models:
+            hint = did_you_mean(model, filter(None, models))
+            self.checks.wrong((*loc, "model"), f"there is no model {model!r}", hint)
+        elif model is None and "" not in models and models:
+            self.checks.wrong(loc, "the recipe has no `model:`, so this step must name one of `models:`")
+
+    def _sampling(self, loc: Loc, said: Sampling) -> dict[str, Any]:
+        """The whole sampling of whoever is asked at this place."""
+        sampling = said.over(self.recipe.sampling).settings()
+        own = (*loc, "sampling") if said.model_fields_set else ("sampling",)
+        self.checks.canonical(self.checks.file, own, sampling)
+        return sampling
+
+    def _others(
+        self,
+        loc: Loc,
+        name: str,
+        step: language.Step,
+        models: Mapping[str, ModelRef],
+        prompts: Mapping[str, Prompt | None],
+    ) -> dict[str, LoadedVoice]:
+        """Who else speaks in a step's conversations, by their keys."""
+        found = {}
+        for key, voice in step.conversation.voices.items() if step.conversation is not None else ():
+            at = (*loc, "conversation", key)
+            if voice.model is not None:
+                self._check_model(at, voice.model, models)
+            prompt = prompts[f"{name}/{key}"]
+            if prompt is not None:
+                model = voice.model or step.model or ""
+                found[key] = LoadedVoice(prompt, self._sampling(at, voice.sampling), model)
+        return found
 
     def fans(self) -> list[Fan]:
         """How each step fans out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,10 +11,12 @@ from synthgen.digests import canonical as canonical_json
 from synthgen.errors import Problem, RecipeError
 from synthgen.project import Project
 from synthgen.prompt import Expression, Prompt, PromptFailed, TextTemplate, make_prompt
-from synthgen.recipe import PromptBody, Recipe
+from synthgen.recipe import PromptBody, Recipe, SystemBody
 from synthgen.recipe_problems import recipe_problems, short, shown
+from synthgen.schemas import NotASchema, check_schema, references
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
+Kind = type[PromptBody] | type[SystemBody]
 Names = set[str] | None  # those that a template may use; None where nobody knows yet
 
 
@@ -37,13 +39,23 @@ class Checks:
         """Something is wrong at a place of the recipe."""
         self.problems.append(self.file.problem((*self.within, *loc), message, hint))
 
-    def prompt(self, loc: tuple[str | int, ...], given: str | PromptBody, known: Names) -> Prompt | None:
-        """The prompt of a step, by name or written in place; None where there is none to read."""
-        if isinstance(given, PromptBody):
+    def prompt(
+        self,
+        loc: tuple[str | int, ...],
+        given: str | PromptBody | SystemBody,
+        known: Names,
+        kind: Kind = PromptBody,
+    ) -> Prompt | None:
+        """The prompt of a step, by name or written in place; None where there is none to read.
+
+        A file holds one of this kind.
+        """
+        if not isinstance(given, str):
             raw = given.model_dump_json(exclude_none=True).encode()
-            prompt = make_prompt("inline", given.turns(), given.output, raw)
+            schema = given.output if isinstance(given, PromptBody) else None
+            prompt = make_prompt("inline", given.turns(), schema, raw)
             self._turns(self.file, loc, prompt, given, known)
-            self.schema(self.file, (*loc, "output"), given.output)
+            self.schema(self.file, (*loc, "output"), schema)
             return prompt
         path = self.project.find("prompts", f"{given}.yaml")
         if path is None or "/" in given:
@@ -55,16 +67,17 @@ class Checks:
             return None
         try:
             file = read_yaml(path)
-            body = PromptBody.model_validate(file.data)
+            body = kind.model_validate(file.data)
         except RecipeError as error:
             self.problems.extend(error.problems)
             return None
         except ValidationError as error:
-            self.problems.extend(recipe_problems(file, error, PromptBody))
+            self.problems.extend(recipe_problems(file, error, kind))
             return None
-        prompt = make_prompt(given, body.turns(), body.output, file.text.encode(), path)
+        schema = body.output if isinstance(body, PromptBody) else None
+        prompt = make_prompt(given, body.turns(), schema, file.text.encode(), path)
         self._turns(file, (), prompt, body, known)
-        self.schema(file, ("output",), body.output)
+        self.schema(file, ("output",), schema)
         return prompt
 
     def _turns(
@@ -72,11 +85,12 @@ class Checks:
         file: YamlFile,
         loc: tuple[str | int, ...],
         prompt: Prompt,
-        body: PromptBody,
+        body: PromptBody | SystemBody,
         known: Names,
     ) -> None:
+        listed = isinstance(body, PromptBody) and body.messages is not None
         for place, (role, template) in enumerate(prompt.turns):
-            where = (*loc, role) if body.messages is None else (*loc, "messages", place, role)
+            where = (*loc, "messages", place, role) if listed else (*loc, role)
             self.template(file, where, template, known)
 
     def expression(
@@ -131,14 +145,11 @@ class Checks:
         if schema is None:
             return
         self.canonical(file, loc, dict(schema))
-        from jsonschema import Draft202012Validator, SchemaError
-
         try:
-            Draft202012Validator.check_schema(dict(schema))
-        except SchemaError as error:
-            where = (*loc, *error.absolute_path)
-            self.problems.append(file.problem(where, f"not a JSON schema: {error.message}"))
-        for reference in _references(schema):
+            check_schema(schema)
+        except NotASchema as error:
+            self.problems.append(file.problem((*loc, *error.at), str(error)))
+        for reference in references(schema):
             if not reference.startswith("#"):
                 message = f"{short(reference)} leads out of the schema, and nothing is fetched"
                 self.problems.append(
@@ -153,15 +164,3 @@ class Checks:
             self.problems.append(
                 file.problem(loc, f"{shown(loc)} cannot be written as canonical JSON: {error}")
             )
-
-
-def _references(schema: Any) -> Iterator[str]:
-    """What `$ref` and its like name, anywhere in a schema."""
-    if isinstance(schema, Mapping):
-        for key, value in schema.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
-                yield value
-            yield from _references(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _references(value)

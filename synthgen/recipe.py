@@ -28,6 +28,10 @@ MESSAGES = ("messages", "prompt", "completion", "chosen", "rejected")  # columns
 RE_ASKS = 2
 MOST = 1000  # branches or questions that one step makes of one branch
 MOST_OF_A_TASK = 10_000  # branches that `n:` makes of one task
+MOST_TURNS = 100  # of a conversation
+CALLS = 4  # of tools, in a row
+NO_MESSAGES = "a prompt has either `user:` (with `system:` if wanted) or `messages:`"
+SYSTEM_ALONE = "the prompt of a conversation is `system:` alone; what the user says, `conversation:` has"
 Name = Annotated[str, StringConstraints(pattern=NAME.pattern)]
 Engine = Literal["vllm", "openai", "llamacpp"]
 Role = Literal["system", "user", "assistant"]
@@ -113,6 +117,10 @@ MessageTemplate = dict[Role, str]
 class PromptBody(Part):
     """A prompt: one template a message, and the JSON schema its answer is decoded under, if any."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["user"]}, {"required": ["messages"]}]}
+    )
+
     description: str | None = None
     system: str | None = None
     user: str | None = None
@@ -122,7 +130,7 @@ class PromptBody(Part):
     @model_validator(mode="after")
     def _has_messages(self) -> PromptBody:
         if (self.user is None) == (self.messages is None):
-            raise ValueError("a prompt has either `user:` (with `system:` if wanted) or `messages:`")
+            raise ValueError(NO_MESSAGES)
         if self.messages is not None and self.system is not None:
             raise ValueError("put the system message into `messages:`, as its first")
         return self
@@ -149,8 +157,24 @@ def _one_key_each(value: Any, what: str, *at: str) -> None:
             raise Misplaced(f"each {what} has one key, but this one has: {keys}", *at, place)
 
 
+class SystemBody(Part):
+    """The prompt of a conversation: its system message; an empty one is left out."""
+
+    description: str | None = None
+    system: str
+
+    def turns(self) -> list[tuple[Role, str]]:
+        """Role and template of its one message."""
+        return [("system", self.system)]
+
+
 def _prompt_kind(value: Any) -> str:
     return "name" if isinstance(value, str) else "inline"
+
+
+def _step_prompt_kind(value: Any) -> str:
+    alone = isinstance(value, dict) and "system" in value and {*value} <= {*SystemBody.model_fields}
+    return "system alone" if alone or isinstance(value, SystemBody) else _prompt_kind(value)
 
 
 TagName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,79}$")]
@@ -176,12 +200,103 @@ class Extract(Part):
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,79}$")]
 
 
-class Step(Part):
-    """Questions to a model; the answer, or the list of them, becomes the field that the step is named for."""
+class Voice(Part):
+    """Who else speaks in a conversation: asked as a step is. Without `model:` it is the step's."""
 
     prompt: Annotated[
         Annotated[str, Tag("name")] | Annotated[PromptBody, Tag("inline")], Discriminator(_prompt_kind)
     ]
+    model: Name | None = Field(None, description="One of `models:`.")
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"prompt": value} if isinstance(value, str) else value
+
+
+class Given(Part):
+    """What a tool's call results in, where no model simulates it."""
+
+    value: str = Field(
+        description="A Jinja expression over the fields, `call`, `tool`, `messages` and `turn`."
+    )
+
+
+def _results_kind(value: Any) -> str:
+    given = isinstance(value, Given) or (isinstance(value, dict) and "value" in value)
+    return "given" if given else "simulated"
+
+
+def _tools_kind(value: Any) -> str:
+    return "list" if isinstance(value, list) else "expression"
+
+
+class Conversation(Part):
+    """A conversation of a simulated user with the model that the step asks."""
+
+    user: Voice | None = Field(
+        None, description="The prompt of the simulated user: it sees the fields, `messages` and `turn`."
+    )
+    opening: str | None = Field(None, description="A template that gives the user's first message.")
+    turns: int = Field(ge=1, le=MOST_TURNS, description="Messages of the user at most.")
+    until: str | None = Field(
+        None,
+        description="A Jinja expression over what the user `said`; where it is true the user has left, "
+        "and that message is no part of the conversation.",
+    )
+    tools: (
+        Annotated[
+            Annotated[str, Tag("expression")] | Annotated[list[dict[str, Json]], Tag("list")],
+            Discriminator(_tools_kind),
+        ]
+        | None
+    ) = Field(None, description="The tools that may be called, or a Jinja expression that gives them.")
+    results: (
+        Annotated[
+            Annotated[Given, Tag("given")] | Annotated[Voice, Tag("simulated")],
+            Discriminator(_results_kind),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The prompt that simulates what a call results in, or `{value: EXPRESSION}`; without it "
+        "a call ends the conversation.",
+    )
+    calls: int | None = Field(None, ge=1, le=32, description="Of tools, in a row, at most (4).")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Conversation:
+        if self.user is None and self.opening is None:
+            raise ValueError("a conversation needs `user:`, the prompt of who begins it, or `opening:`")
+        if self.user is None and self.turns > 1:
+            raise Misplaced("more than one turn needs `user:`, the prompt of who goes on", "turns")
+        if self.user is None and self.until is not None:
+            raise Misplaced("`until:` looks at what `user:` says, and there is none", "until")
+        for key in ("results", "calls"):
+            if getattr(self, key) is not None and self.tools is None:
+                raise Misplaced(f"`{key}:` is for conversations with `tools:`", key)
+        return self
+
+    @property
+    def voices(self) -> dict[str, Voice]:
+        """Who is asked besides the step's own model, by the key of each."""
+        asked = {"user": self.user, "results": self.results}
+        return {key: voice for key, voice in asked.items() if isinstance(voice, Voice)}
+
+
+class Step(Part):
+    """Questions to a model; the answer, or the list of them, becomes the field that the step is named for."""
+
+    prompt: Annotated[
+        Annotated[str, Tag("name")]
+        | Annotated[PromptBody, Tag("inline")]
+        | Annotated[SystemBody, Tag("system alone")],
+        Discriminator(_step_prompt_kind),
+    ]
+    conversation: Conversation | None = Field(
+        None, description="The field is a conversation with this model: a list of messages."
+    )
     model: Name | None = Field(None, description="One of `models:`.")
     sampling: Sampling = Sampling()
     output: dict[str, Json] | None = Field(
@@ -209,6 +324,14 @@ class Step(Part):
 
     @model_validator(mode="after")
     def _one_form(self) -> Step:
+        if isinstance(self.prompt, SystemBody) and self.conversation is None:
+            raise Misplaced(NO_MESSAGES, "prompt")
+        if self.conversation is not None:
+            if isinstance(self.prompt, PromptBody):
+                raise Misplaced(SYSTEM_ALONE, "prompt")
+            for key in ("output", "extract"):
+                if getattr(self, key) is not None:
+                    raise Misplaced("what is said in a conversation is text, without a form", key)
         if self.extract is not None and self.output is not None:
             raise Misplaced("a step has either `output:` or `extract:`, not both", "extract")
         if self.n is not None and self.foreach is not None:
@@ -218,6 +341,12 @@ class Step(Part):
         if self.as_ is not None and self.foreach is None:
             raise Misplaced("`as:` names the items of `foreach:`, and there is none", "as")
         return self
+
+    @property
+    def others(self) -> dict[str, Name | None]:
+        """The model of everyone else in its conversations, by their keys."""
+        voices = self.conversation.voices if self.conversation is not None else {}
+        return {key: voice.model or self.model for key, voice in voices.items()}
 
     @property
     def item(self) -> str:
@@ -585,7 +714,13 @@ def _with_shares(use: FilterUse, shares: Mapping[str, float]) -> FilterUse:
     return FilterUse.model_validate({"shares": dict(shares), **said})
 
 
-_SHORTHAND = {"ModelRef": "string", "ValuesSeed": "array", "FilterUse": "null", "Grow": "string"}
+_SHORTHAND = {
+    "ModelRef": "string",
+    "ValuesSeed": "array",
+    "FilterUse": "null",
+    "Grow": "string",
+    "Voice": "string",
+}
 
 
 def json_schema() -> dict[str, Json]:

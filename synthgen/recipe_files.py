@@ -57,9 +57,9 @@ def files_of(recipe: Path) -> dict[str, Path]:
     """
     loaded = load(str(recipe))
     found = {f"recipes/{recipe.name}": recipe}
-    for step in loaded.steps:
-        if step.prompt.file is not None:
-            found[f"prompts/{step.prompt.file.name}"] = step.prompt.file
+    for prompt in (voice.prompt for voice in loaded.voices.values()):
+        if prompt.file is not None:
+            found[f"prompts/{prompt.file.name}"] = prompt.file
     read = [file for rows in loaded.files.values() for file in rows.files]
     read += [named.path for link in loaded.chain for files in link.files.values() for named in files]
     for file in read:

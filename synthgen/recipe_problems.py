@@ -24,6 +24,11 @@ _PARTS_BY_KEY: Mapping[str, type[BaseModel]] = {
     "inline": PromptBody,
     "extract": language.Extract,
     "a value": language.ValueField,
+    "conversation": language.Conversation,
+    "simulated": language.Voice,
+    "user": language.Voice,
+    "given": language.Given,
+    "system alone": language.SystemBody,
 }
 
 
@@ -84,6 +89,11 @@ def shown(loc: Sequence[str | int]) -> str:
         "inline",
         "[key]",
         "a value",
+        "system alone",
+        "simulated",
+        "given",
+        "expression",
+        "list",
     }
     parts = [str(part) for place, part in enumerate(loc) if not (place and part in tags)]
     return "`" + ".".join(parts) + "`" if parts else "the file"

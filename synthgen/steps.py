@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthgen.prompt import Expression, Prompt, PromptFailed
-from synthgen.recipe import MOST, Step
+from synthgen.recipe import MOST, Conversation, Step, Voice
 
 WIDTH = len(str(MOST - 1))
 Values = Mapping[str, Any]
@@ -32,6 +32,7 @@ class Fan:
     item: str = ""
     gathers: bool = False
     when: Expression | None = None
+    conversation: Conversation | None = None
 
     @property
     def branches(self) -> bool:
@@ -96,6 +97,7 @@ def fan_of(name: str, step: Step) -> Fan:
         step.item,
         step.gather,
         Expression(step.when) if step.when is not None else None,
+        step.conversation,
     )
 
 
@@ -105,7 +107,10 @@ def path_of(turns: Sequence[int]) -> str:
 
 
 def steps_asked(fans: Sequence[Fan], values: Values | None) -> Iterator[str]:
-    """The step of each question behind a record with these fields, in order, as far as it can be told."""
+    """The step of each question behind a record with these fields, in order, as far as it can be told.
+
+    In a conversation it is `STEP/user` for what the user says, and `STEP/results` for what a call results in.
+    """
     for fan in fans:
         if values is None and (fan.when is not None or (fan.gathers and fan.foreach is not None)):
             return
@@ -113,5 +118,29 @@ def steps_asked(fans: Sequence[Fan], values: Values | None) -> Iterator[str]:
             scopes = [{}] * (fan.n or 1) if values is None else fan.scopes(values)
         except NoQuestions:
             return
-        for _ in scopes[:1] if scopes and fan.branches else scopes or ():
-            yield fan.name
+        count = len(scopes[:1] if scopes and fan.branches else scopes or ())
+        if fan.conversation is None:
+            yield from [fan.name] * count
+        elif values is None:
+            yield fan.name if fan.conversation.opening is not None else f"{fan.name}/user"
+            return
+        elif count:
+            said = values[fan.name]
+            for messages in said if fan.gathers else [said]:
+                yield from _voices(fan.name, fan.conversation, messages)
+
+
+def _voices(name: str, said: Conversation, messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Who was asked, in order, in a conversation that came to these messages."""
+    turns = 0
+    for message in messages:
+        if message["role"] == "user":
+            turns += 1
+            if turns > 1 or said.opening is None:
+                yield f"{name}/user"
+        elif message["role"] == "assistant":
+            yield name
+        elif message["role"] == "tool" and isinstance(said.results, Voice):
+            yield f"{name}/results"
+    if turns < said.turns and messages and "tool_calls" not in messages[-1]:
+        yield f"{name}/user"  # who has left

@@ -11,6 +11,7 @@ from typing import Any
 from synthgen.errors import Problem, RecipeError
 from synthgen.loading import Loaded, LoadedStep
 from synthgen.prompt import PromptFailed
+from synthgen.steps import NoQuestions
 
 SAMPLE = 20
 
@@ -19,7 +20,7 @@ SAMPLE = 20
 class Trial:
     """The first prompt, the mean number of characters and messages that a task asks, and how many failed.
 
-    Characters and messages are by the step's name; those that did not render failed.
+    Characters and messages are by the names of `Loaded.questions`; tasks that did not render failed.
     """
 
     first: Sequence[Mapping[str, str]]
@@ -45,7 +46,7 @@ def trial(loaded: Loaded) -> Trial:
     names = {name for step in loaded.steps for name in (*step.fan.names, step.fan.item)}
     later: dict[str, Any] = {name: _Later() for name in names}
     tasks = list(islice(loaded.plan.tasks(), SAMPLE))
-    first: list[dict[str, str]] = []
+    first: Sequence[Mapping[str, str]] = []
     characters, messages = Counter[str](), Counter[str]()
     failures: list[Problem] = []
     for task in tasks:
@@ -54,21 +55,22 @@ def trial(loaded: Loaded) -> Trial:
             continue
         for step in loaded.steps:
             try:
-                rendered = step.prompt.render({**later, **task.values})
-            except PromptFailed as error:
-                if _needs(step, later):
+                asked = _asked(step, {**later, **task.values})
+            except (PromptFailed, NoQuestions) as error:
+                if later.keys() & step.reads:
                     continue  # it works on an answer that is not there yet
                 where = step.prompt.file or loaded.file.path
                 failures.append(Problem(f"step {step.name} does not render: {error}", where))
                 break
-            first = first or rendered
-            times = loaded.questions[step.name]
-            messages[step.name] += times * len(rendered)
-            characters[step.name] += times * sum(len(message["content"]) for message in rendered)
+            first = first or asked.get(f"{step.name}/user") or asked[step.name]
+            for name, rendered in asked.items():
+                times = loaded.questions[name]
+                messages[name] += times * len(rendered)
+                characters[name] += times * sum(len(message["content"]) for message in rendered)
     if tasks and len(failures) == len(tasks):
         raise RecipeError(failures[:1])
     count = max(len(tasks) - len(failures), 1)
-    each = [step.name for step in loaded.steps]
+    each = loaded.questions
     return Trial(
         first,
         {name: characters[name] / count for name in each},
@@ -77,5 +79,8 @@ def trial(loaded: Loaded) -> Trial:
     )
 
 
-def _needs(step: LoadedStep, later: Mapping[str, Any]) -> bool:
-    return any(later.keys() & template.names() for _, template in step.prompt.turns)
+def _asked(step: LoadedStep, values: Mapping[str, Any]) -> dict[str, Sequence[Mapping[str, str]]]:
+    """What is asked first, by whom it is asked of."""
+    if step.talk is None:
+        return {step.name: step.prompt.render(values)}
+    return {step.called(key): rendered for key, rendered in step.talk.beginnings(values).items()}

@@ -70,6 +70,20 @@ fans = st.builds(
     ),
     optional(retries=st.integers(0, 20), when=texts),
 )
+voices = texts | st.fixed_dictionaries({"prompt": texts}, optional={"model": names, "sampling": samplings})
+talks = st.builds(
+    lambda prompt, must, more: {"prompt": prompt, "conversation": {**must, **more}},
+    texts | st.fixed_dictionaries({"system": texts}),
+    st.fixed_dictionaries({"user": voices, "turns": st.integers(1, 100)}),
+    optional(opening=texts, until=texts)
+    | st.fixed_dictionaries(
+        {"tools": texts | st.just([{"type": "function"}])},
+        optional={
+            "results": voices | st.fixed_dictionaries({"value": texts}),
+            "calls": st.integers(1, 32),
+        },
+    ),
+)
 recipes = st.builds(
     lambda must, seeds, steps, filters, end: {
         **must,
@@ -99,7 +113,8 @@ recipes = st.builds(
             lambda prompt, more: {"prompt": prompt, **more},
             texts | st.fixed_dictionaries({"user": texts}),
             optional(sampling=samplings) | fans,
-        ),
+        )
+        | talks,
         max_size=3,
     ),
     st.lists(uses | st.none(), max_size=3),

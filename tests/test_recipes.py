@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import jsonlines
 import pytest
 from jsonschema import Draft202012Validator
 
 from synthgen import load, run
+from synthgen.engines.base import Request
 from synthgen.journal import open_for_reading, stored_records
 from synthgen.recipe import json_schema
 from synthgen.yamlfile import read_yaml
+from tests.standin import example
+from tests.support import FakeEngine, answer_of
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 
-def rows(file: Path) -> list[dict[str, object]]:
+def rows(file: Path) -> list[dict[str, Any]]:
     with jsonlines.open(file) as lines:
         return list(lines)
 
@@ -43,14 +49,55 @@ def test_curating_what_exists_drops_what_was_planted(tmp_path: Path) -> None:
 
 # How many of four rows are kept at the least: the embedded model knows no French, and little Python.
 WRITTEN = {
-    "quickstart": 2, "classify": 2, "preference-pairs": 2, "backtranslation": 1,
-    "persona-chat": 1, "rewrite-and-clean": 1, "code-exercises": 0, "translation-pairs": 0,
+    "quickstart": 2, "classify": 2, "preference-pairs": 2, "backtranslation": 1, "persona-chat": 1,
+    "rewrite-and-clean": 1, "code-exercises": 0, "translation-pairs": 0,
 }  # fmt: skip
 
 
 def test_every_recipe_is_run_here() -> None:
     others = {"curate-chat", "classification-balanced", "grounded-qa", "self-instruct", "evol-instruct"}
-    assert {path.stem for path in RECIPES} == {*WRITTEN, *others}
+    assert {path.stem for path in RECIPES} == {*WRITTEN, *others, "tool-calling"}
+
+
+def calls_of(file: Path) -> list[str]:
+    """The tools that are called in the rows of a file, each call valid under the schema of its tool."""
+    found = []
+    for row in rows(file):
+        schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in row["tools"]}
+        for call in [call for message in row["messages"] for call in message.get("tool_calls", ())]:
+            found.append(call["function"]["name"])
+            arguments = json.loads(call["function"]["arguments"])
+            assert list(Draft202012Validator(schemas[found[-1]]).iter_errors(arguments)) == []
+        assert row["messages"][-1]["role"] == "assistant"
+    return found
+
+
+def test_each_tool_can_be_called_and_its_results_go_back(tmp_path: Path) -> None:
+    def answered(request: Request) -> str:
+        if request.schema is None:
+            return (
+                f"{answer_of(request)} is what I was about to say to you, and so is this, in many more words"
+            )
+        return json.dumps(example(request.schema, hashlib.sha256(request.key.encode()).digest()))
+
+    loaded = load(FOLDER / "tool-calling.yaml", tasks=40)
+    result = run(loaded, tmp_path / "run", engine=FakeEngine(answered))
+    assert (result.kept, result.failed) == (40, 0)
+    called = calls_of(tmp_path / "run" / "dataset" / "train.jsonl")
+    known = {
+        tool["function"]["name"] for box in rows(FOLDER / "data" / "toolboxes.jsonl") for tool in box["tools"]
+    }
+    assert len(called) > 40
+    assert len(set(called)) > len(known) // 2
+
+
+@pytest.mark.llamacpp
+def test_conversations_with_tools_are_had(tmp_path: Path, default_model: Path) -> None:
+    """The embedded model does not find an end to all that it says, so that some of them fail."""
+    result = run(load(FOLDER / "tool-calling.yaml", tasks=4), tmp_path / "run")
+    assert result.planned == 4 == result.kept + result.dropped + result.failed
+    assert result.kept >= 1
+    calls_of(tmp_path / "run" / "dataset" / "train.jsonl")
 
 
 @pytest.mark.llamacpp

@@ -201,7 +201,7 @@ def _steps(lock: Mapping[str, Any], fields: Mapping[str, Any] | None) -> Iterato
     try:
         fans = [fan_of(name, Step.model_validate(step)) for each in said for name, step in each.items()]
         return iter(list(steps_asked(fans, fields)))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, LookupError):
         return iter(())
 
 

@@ -7,13 +7,18 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.place import Place, reading
 from synthgen.errors import UsageError
 from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_records
+from synthgen.recipe import Step
+from synthgen.steps import fan_of, steps_asked
 
 KINDS = ("seed", "record", "prompt", "model", "filter")
 FIRST_TRY = b'{"attempt":0,'  # how the body of a request begins that is not asked again
@@ -75,7 +80,15 @@ class _Sources:
             raise CannotJudge("recipe.lock.yaml is not there, which says what the run was made from")
         self._lock = lock
         self._journal = journal
-        self._steps = [next(iter(step.items())) for step in lock["recipe"].get("steps", [])]
+        try:
+            self._steps = [
+                (name, Step.model_validate(said))
+                for step in lock["recipe"].get("steps", [])
+                for name, said in step.items()
+            ]
+        except ValueError as error:
+            raise CannotJudge(f"recipe.lock.yaml is not what synthgen wrote: {error}") from None
+        self._fans = [fan_of(name, step) for name, step in self._steps]
 
     def find(self, source: str) -> tuple[str, Descends]:
         """Its kind, and what tells whether a record descends from it. Raises UsageError."""
@@ -157,7 +170,9 @@ class _Sources:
             if name in (key, said["id"])
             or (said["weights"] and name in (said["weights"], said["weights"].removeprefix("sha256:")))
         }
-        steps = {step for step, said in self._steps if (said.get("model") or "default") in models}
+        asked = {name: step.model for name, step in self._steps}
+        asked |= {f"{name}/{key}": of for name, step in self._steps for key, of in step.others.items()}
+        steps = {name for name, of in asked.items() if (of or "default") in models}
         filters = {link["name"] for link in self._lock["filters"] if link.get("model") in models}
         return self._through(steps, filters)
 
@@ -168,22 +183,39 @@ class _Sources:
         return self._through(set(), filters)
 
     def _through(self, steps: set[str], filters: set[str]) -> Descends | None:
-        """Records for which one of these steps was asked, or that one of these filters measured."""
+        """Records for which one of these steps was asked, or that one of these filters measured.
+
+        Of a record without contents it is not known everywhere who was asked: then it may be any step that it
+        has come to.
+        """
         if not steps and not filters:
             return None
-        first = min((place for place, (name, _) in enumerate(self._steps) if name in steps), default=None)
+        own = {step.partition("/")[0] for step in steps}
+        first = min((place for place, (name, _) in enumerate(self._steps) if name in own), default=0)
 
         def descends(entry: RecordEntry) -> bool:
             if not filters.isdisjoint(entry.verdicts):
                 return True
-            return first is not None and self._steps_asked(entry, first + 1) > first
+            if not steps:
+                return False
+            count, fields = self._questions(entry), self._fields(entry)
+            try:
+                names = list(islice(steps_asked(self._fans, fields), count))
+            except (LookupError, TypeError, AttributeError):  # somebody edited what it holds
+                names, fields = [], None
+            return not steps.isdisjoint(names) or (fields is None and len(names) < count > first)
 
         return descends
 
-    def _steps_asked(self, entry: RecordEntry, enough: int) -> int:
-        """For how many steps it has requests; they are in the order of the steps."""
-        if enough == 1:
-            return len(entry.requests)
+    def _fields(self, entry: RecordEntry) -> Mapping[str, Any] | None:
+        row = self._journal.execute("SELECT body FROM contents WHERE sha256 = ?", (entry.content,)).fetchone()
+        try:
+            return orjson.loads(row[0])["fields"] if row else None
+        except (ValueError, LookupError, TypeError):  # somebody edited it
+            return None
+
+    def _questions(self, entry: RecordEntry) -> int:
+        """How many of its requests are no repetitions of one before."""
         count = 0
         for key in entry.requests:
             row = self._journal.execute("SELECT body FROM requests WHERE key = ?", (key,)).fetchone()

@@ -8,14 +8,15 @@ file of a prompt counts only where its digest is the one that was locked.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import orjson
 
-from synthgen.answers import InvalidAnswer, form_of
+from synthgen.answers import Form, InvalidAnswer, form_of
 from synthgen.asking import numbered
 from synthgen.audit.recorded import RecordedRun
 from synthgen.conversation import NoConversation
@@ -29,6 +30,8 @@ from synthgen.samplers import CannotDraw, Samplers, SeedFailed, needs_file
 from synthgen.seed_kinds import FileSeed, goes_through, uses_faker
 from synthgen.seeds import Draw
 from synthgen.steps import Fan, NoQuestions, path_of
+from synthgen.talk import Talk, talk_of
+from synthgen.talking import numbered_apart
 
 
 @dataclass
@@ -52,6 +55,10 @@ class _Differs(Exception):
     """What follows cannot be computed."""
 
 
+class _Unjudged(Exception):
+    """What follows cannot be computed, for want of something that is noted."""
+
+
 def transcript(run: RecordedRun, entry: RecordEntry, body: bytes | None) -> Transcript:
     """Replay one record from its original contents."""
     found = Transcript()
@@ -65,6 +72,8 @@ def transcript(run: RecordedRun, entry: RecordEntry, body: bytes | None) -> Tran
             found.unjudged.append("the record failed before it had contents")
         else:
             found.differs.append("contents: are not in the journal")
+    except _Unjudged:
+        pass  # what is missing is noted
     except _Differs as difference:
         found.differs.append(str(difference))
     except (PromptFailed, NoConversation, NoQuestions) as error:
@@ -185,48 +194,102 @@ class _Replay:
             return
         asked = self._asked(fan, values, scopes)
         if fan.branches:
-            scope, question = self._turn(fan, scopes, asked)
-            values |= {**scope, fan.name: self._answer(fan.name, question)}
+            turn = self._turn(fan, scopes)
+            values |= {**scopes[turn], fan.name: asked[turn]()}
         elif fan.gathers:
-            values[fan.name] = [self._answer(fan.name, question) for question in asked]
+            values[fan.name] = [ask() for ask in asked]
         else:
-            values[fan.name] = self._answer(fan.name, asked[0])
+            values[fan.name] = asked[0]()
 
-    def _turn(
-        self, fan: Fan, scopes: Sequence[Mapping[str, Any]], asked: Sequence[_Question]
-    ) -> tuple[Mapping[str, Any], _Question]:
+    def _turn(self, fan: Fan, scopes: Sequence[Mapping[str, Any]]) -> int:
         """Which of a step's questions is that of this branch."""
         parts = self._entry.branch.split(".")
         part = parts[len(self._turns)] if len(self._turns) < len(parts) else ""
         if not (part.isascii() and part.isdigit() and int(part) < len(scopes)):
             raise _Differs(f"branch: step {fan.name} makes {len(scopes)} of them, and none is this")
         self._turns.append(int(part))
-        return scopes[int(part)], asked[int(part)]
+        return int(part)
 
     def _asked(
         self, fan: Fan, values: Mapping[str, Any], scopes: Sequence[Mapping[str, Any]]
-    ) -> list[_Question]:
-        """The questions of a step: their messages, and their numbers among equal ones."""
-        prompt = self._run.recorded.prompts[fan.name]
-        if not (
-            isinstance(prompt, Prompt) and prompt.sha256 == self._run.lock["prompts"][fan.name]["sha256"]
-        ):
-            why = prompt if isinstance(prompt, str) else "its file is not what it was"
-            self._found.unjudged.append(f"step {fan.name}: the prompt cannot be rendered again: {why}")
-            return [(None, None, None)] * len(scopes)
+    ) -> list[Callable[[], Any]]:
+        """What gives the answer to each question of a step."""
+        if fan.conversation is not None:
+            return self._conversations(fan, values, scopes)
+        prompt = self._prompt(fan.name)
+        if prompt is None:
+            return [partial(self._answer, fan.name, (None, None, None))] * len(scopes)
         rendered = fan.rendered(prompt, values, scopes)
-        model = self._recipe.models.get(self._step_of(fan.name).model or "") or self._recipe.model
-        args = model.template_args if model is not None else {}
-        frame = self._frame(fan.name, args, form_of(self._step_of(fan.name), prompt.schema).schema)
+        frame = self._frame(
+            fan.name, self._args(fan.name), form_of(self._step_of(fan.name), prompt.schema).schema
+        )
         bodies = [b"" if isinstance(each, PromptFailed) else frame.body(each, repeat=0) for each in rendered]
         numbers = numbered(bodies, self._alike)
-        return [(messages, prompt.schema, number) for messages, number in zip(rendered, numbers, strict=True)]
+        return [
+            partial(self._answer, fan.name, (messages, prompt.schema, number))
+            for messages, number in zip(rendered, numbers, strict=True)
+        ]
+
+    def _conversations(
+        self, fan: Fan, values: Mapping[str, Any], scopes: Sequence[Mapping[str, Any]]
+    ) -> list[Callable[[], Any]]:
+        step, prompts = self._step_of(fan.name), {}
+        assert step.conversation is not None
+        for key in ("", *step.conversation.voices):
+            prompt = self._prompt(f"{fan.name}/{key}" if key else fan.name)
+            if prompt is None:
+                raise _Unjudged
+            prompts[key] = prompt
+        talk = talk_of(step, prompts.pop(""), prompts)
+        places = numbered([orjson.dumps(scope, option=orjson.OPT_SORT_KEYS) for scope in scopes], {})
+        alike = {**self._alike}
+        return [
+            partial(self._conversation, fan.name, talk, {**values, **scope}, place, alike)
+            for scope, place in zip(scopes, places, strict=True)
+        ]
+
+    def _conversation(
+        self, name: str, talk: Talk, values: Mapping[str, Any], place: int, alike: Mapping[bytes, int]
+    ) -> list[dict[str, Any]]:
+        """The messages that the answers come to."""
+        asking, answer, counts = talk.asking(values), None, {**alike}
+        while True:
+            try:
+                question = asking.send(answer)
+            except StopIteration as end:
+                self._alike |= counts
+                return list(end.value)
+            voice = f"{name}/{question.voice}" if question.voice else name
+            frame = self._frame(voice, self._args(voice), question.form.schema)
+            before = numbered([frame.body(question.messages, repeat=0)], counts)[0]
+            number = numbered_apart(place, before)
+            answer = self._answer(voice, (question.messages, None, number), question.form)
+
+    def _prompt(self, name: str) -> Prompt | None:
+        """A prompt as it was; None, with the reason noted, where it is not at hand."""
+        prompt = self._run.recorded.prompts[name]
+        if isinstance(prompt, Prompt) and prompt.sha256 == self._run.lock["prompts"][name]["sha256"]:
+            return prompt
+        why = prompt if isinstance(prompt, str) else "its file is not what it was"
+        self._found.unjudged.append(f"step {name}: the prompt cannot be rendered again: {why}")
+        return None
+
+    def _args(self, name: str) -> Mapping[str, Any]:
+        model = self._recipe.models.get(self._model_of(name) or "") or self._recipe.model
+        return model.template_args if model is not None else {}
 
     def _step_of(self, name: str) -> Step:
         return dict(self._recipe.named_steps())[name]
 
-    def _answer(self, name: str, question: _Question) -> Any:
-        """The answer that counts, after those that could not be used."""
+    def _model_of(self, name: str) -> str | None:
+        """The model that a step or one of its voices is asked of, as the recipe says."""
+        name, _, key = name.partition("/")
+        step = self._step_of(name)
+        own = step.conversation.voices[key].model if key and step.conversation is not None else None
+        return own or step.model
+
+    def _answer(self, name: str, question: _Question, given: Form | None = None) -> Any:
+        """The answer that counts, after those that could not be used; `given` is a talk's form."""
         messages, schema, number = question
         if isinstance(messages, PromptFailed):
             raise messages
@@ -240,7 +303,7 @@ class _Replay:
                 if self._repeat is None:
                     self._repeat = int(said["repeat"])
                 first = messages
-                form = form_of(self._step_of(name), schema)
+                form = given or form_of(self._step_of(name), schema)
                 frame = self._frame(name, said["template"]["args"], form.schema)
             wanted = frame.body(messages, repeat=self._repeat or 0, number=number or 0, attempt=attempt)
             if request_key(wanted) != key:
@@ -273,7 +336,7 @@ class _Replay:
         self, step: str, template_args: Mapping[str, Any], schema: Mapping[str, Any] | None
     ) -> RequestFrame:
         """As the lock has it."""
-        name = self._step_of(step).model or "default"
+        name = self._model_of(step) or "default"
         model = self._run.lock["models"][name]
         identity = ModelIdentity(
             model["engine"], model["id"], model["revision"], model["weights"], model["chat_template"]

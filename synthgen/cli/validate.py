@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CHARACTERS_A_TOKEN = 4
 TOKENS_A_MESSAGE = 5
-FAN = ("n", "foreach", "as", "gather", "when", "extract", "retries")
+FAN = ("n", "foreach", "as", "gather", "when", "extract", "retries", "conversation")
 
 
 def validate(
@@ -86,21 +86,21 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
     notices += _models_that_are_not(loaded)
     most = loaded.most
     shown = recipe.target if recipe.target is not None else most
-    asked = list(loaded.questions.values())
+    asked = loaded.questions
     branches = loaded.fan if recipe.target is not None else 1  # a target counts branches
-    of_step = {
-        step.name: (tokens[step.name], times * step.sampling["max_tokens"])
-        for times, step in zip(asked, loaded.steps, strict=True)
+    of_voice = {
+        name: (tokens[name] + _history(loaded, name), asked[name] * voice.sampling["max_tokens"])
+        for name, voice in loaded.voices.items()
     }
     return {
         "recipe": recipe.name,
         "tasks": None if recipe.target is not None else most,
         "target": recipe.target,
         "attempts": most if recipe.target is not None else None,
-        "requests": shown * sum(asked) // branches,
-        "input_tokens": round(sum(tokens.values()) * shown / branches),
-        "output_tokens_at_most": shown * sum(most for _, most in of_step.values()) // branches,
-        "money_at_most": _money(loaded, of_step, shown / branches),
+        "requests": shown * sum(asked.values()) // branches,
+        "input_tokens": round(sum(given for given, _ in of_voice.values()) * shown / branches),
+        "output_tokens_at_most": shown * sum(most for _, most in of_voice.values()) // branches,
+        "money_at_most": _money(loaded, of_voice, shown / branches),
         "seeds": {name: len(rows) for name, rows in loaded.plan.rows.items()}
         | {name: choices.size for name, choices in loaded.plan.choices.items()},
         "steps": [
@@ -123,13 +123,22 @@ def describe_plan(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _money(loaded: Loaded, of_step: Mapping[str, tuple[float, int]], times: float) -> float | None:
+def _history(loaded: Loaded, name: str) -> float:
+    """Tokens of what was said before, in all that one is asked, if each message is as long as it may be."""
+    step = next(step for step in loaded.steps if name in step.voices)
+    if step.talk is None:
+        return 0
+    a_turn: int = sum(voice.sampling["max_tokens"] for voice in step.voices.values())
+    return loaded.questions[name] * a_turn * (step.talk.said.turns - 1) / 2
+
+
+def _money(loaded: Loaded, of_voice: Mapping[str, tuple[float, int]], times: float) -> float | None:
     """What the steps cost at their models' prices if every answer is as long as it may be."""
     total, priced = 0.0, False
-    for step in loaded.steps:
-        prices = loaded.models[step.model].prices
+    for name, voice in loaded.voices.items():
+        prices = loaded.models[voice.model].prices
         if prices is not None:
-            given, most = of_step[step.name]
+            given, most = of_voice[name]
             total += times * (given * prices.input + most * prices.output) / 1e6
             priced = True
     return total if priced else None
@@ -137,13 +146,8 @@ def _money(loaded: Loaded, of_step: Mapping[str, tuple[float, int]], times: floa
 
 def _reads(loaded: Loaded, step: LoadedStep) -> list[str]:
     """The seeds and earlier steps that a step looks at, in the recipe's order."""
-    fan = step.fan
-    names = {name for _, template in step.prompt.turns for name in template.names()}
-    for expression in (fan.when, fan.foreach):
-        if expression is not None:
-            names |= expression.template.names()
     known = [*loaded.recipe.seeds, *(name for other in loaded.steps for name in other.fan.names)]
-    return [name for name in dict.fromkeys(known) if name in names]
+    return [name for name in dict.fromkeys(known) if name in step.reads]
 
 
 def _fan(step: LoadedStep) -> dict[str, Any]:
@@ -157,8 +161,23 @@ def _fan(step: LoadedStep) -> dict[str, Any]:
         "when": fan.when.source if fan.when else None,
         "extract": step.form.extract.model_dump(exclude_none=True) if step.form.extract else None,
         "retries": step.form.retries if step.form.tells else None,
+        "conversation": _conversation(step) or None,
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _conversation(step: LoadedStep) -> dict[str, Any]:
+    """How a step's conversations go, where it has them."""
+    if step.talk is None:
+        return {}
+    said = step.talk.said
+    tools = f"{len(said.tools)} of them" if isinstance(said.tools, list) else said.tools
+    return {
+        "turns": said.turns,
+        **({"until": said.until} if said.until is not None else {}),
+        **({"tools": tools} if tools is not None else {}),
+        **{key: f"prompt {voice.prompt.name}" for key, voice in step.others.items()},
+    }
 
 
 def _show_how_many(loaded: Loaded, plan: dict[str, Any]) -> None:

@@ -193,7 +193,8 @@ def _licences(about: Published) -> Iterator[str]:
     if not stated:
         yield "- The recipe reads no files."
     yield from (f"- `{name}`: {licence or 'unknown'}" for name, licence in stated.items())
-    for name in dict.fromkeys(step.model for _, step in recipe.named_steps()):
+    asked = [model for _, step in recipe.named_steps() for model in (step.model, *step.others.values())]
+    for name in dict.fromkeys(asked):
         given = recipe.models.get(name) if name else recipe.model
         terms = given.terms if given is not None else None
         yield f"- what `{about.model(name).get('id', 'a model')}` wrote: {terms or 'terms unknown'}"
@@ -221,6 +222,11 @@ def _made(about: Published, measured: Measured) -> Iterator[str]:
         named = f"`{step.prompt}`" if isinstance(step.prompt, str) else "in the recipe"
         asked = _model(about.model(step.model))
         yield f"- Step {number}, `{name}`: prompt {named} ({prompt['sha256'][:12]}), model {asked}; {said}."
+        for key, other in step.others.items():
+            prompt, sampling = lock["prompts"][f"{name}/{key}"], lock["sampling"][f"{name}/{key}"]
+            said = ", ".join(f"{setting} {value}" for setting, value in sorted(sampling.items()))
+            asked = _model(about.model(other))
+            yield f"  - Its `{key}`: prompt {prompt['sha256'][:12]}, model {asked}; {said}."
     for link in asking:
         model = about.model(link.model)
         yield f"- The filter `{link.name}` asked {_model(model) if model else 'a model'} about records."

@@ -25,12 +25,13 @@ def lock(loaded: Loaded, models: Mapping[str, ModelIdentity]) -> dict[str, Any]:
 
     Nor how many requests go to a server at a time, which changes no answer.
     """
+    voices = loaded.voices
     return {
         "synthgen": __version__,
         **locked_recipe(loaded.recipe),
         "seeds": _seeds(loaded),
-        "prompts": {step.name: _prompt(step.prompt.name, step.prompt.sha256) for step in loaded.steps},
-        "sampling": {step.name: dict(step.sampling) for step in loaded.steps},
+        "prompts": {name: _prompt(voice.prompt.name, voice.prompt.sha256) for name, voice in voices.items()},
+        "sampling": {name: dict(voice.sampling) for name, voice in voices.items()},
         "models": {name or "default": _model(identity) for name, identity in sorted(models.items())},
         "filters": [describe(link) for link in loaded.chain],
         "licences": licences(loaded.recipe),
