@@ -56,11 +56,11 @@ class Talk:
 
     def names(self) -> set[str]:
         """Fields that it looks at."""
-        prompts = [self.prompt, *self.prompts.values()]
-        templates = [template for prompt in prompts for _, template in prompt.turns]
-        templates += [expression.template for expression in self.expressions.values()]
-        templates += [self.opening] if self.opening is not None else []
-        return {name for template in templates for name in template.names()} - {*SCOPE}
+        of_prompts = {"opening": self.prompt, **self.prompts}  # which sees what an opening sees
+        looking = [(key, template) for key, prompt in of_prompts.items() for _, template in prompt.turns]
+        looking += [(key, expression.template) for key, expression in self.expressions.items()]
+        looking += [("opening", self.opening)] if self.opening is not None else []
+        return {name for key, template in looking for name in template.names() - {*SEEN[key]}}
 
     @property
     def questions(self) -> dict[str, int]:
@@ -81,7 +81,7 @@ class Talk:
         """
         tools = self.tools(values)
         scope = {**values, "tools": [tool.said for tool in tools], "messages": [], "turn": 1}
-        found: dict[str, Sequence[Mapping[str, str]]] = {"": self._told(scope, tools)}
+        found: dict[str, Sequence[Mapping[str, str]]] = {"": _told(self.prompt.render(scope), tools)}
         if "user" in self.prompts:
             found["user"] = self.prompts["user"].render(scope)
         return found
@@ -103,7 +103,8 @@ class Talk:
         """
         tools = self.tools(values)
         scope = {**values, "tools": [tool.said for tool in tools]}
-        begun, shown = self.prompt.render(scope), self._told(scope, tools)
+        begun = self.prompt.render(scope)
+        shown = _told(begun, tools)
         messages: list[dict[str, Any]] = []
         plain = Form(None, None, self.retries, self.tells)
         free = call_form(tools, self.retries) if tools else plain
@@ -137,13 +138,6 @@ class Talk:
         if not messages:
             raise NoQuestions("the user left before the conversation began")
         return [*begun, *messages]
-
-    def _told(self, scope: Values, tools: Sequence[Tool]) -> list[dict[str, str]]:
-        """The system message that the assistant is shown: its own, then what it may call."""
-        told = [message["content"] for message in self.prompt.render(scope)] + (
-            [offer(tools)] if tools else []
-        )
-        return [{"role": "system", "content": "\n\n".join(told)}] if told else []
 
     def _user(self, scope: Values, form: Form) -> Generator[Question, Any, str | None]:
         """What the user says next; None where that ends the conversation."""
@@ -194,6 +188,12 @@ def expressions_of(said: Conversation) -> dict[str, Expression]:
         "results": said.results.value if isinstance(said.results, Given) else None,
     }
     return {key: Expression(source) for key, source in sources.items() if source is not None}
+
+
+def _told(begun: Sequence[Mapping[str, str]], tools: Sequence[Tool]) -> list[dict[str, str]]:
+    """The system message that the assistant is shown: its own, then what it may call."""
+    told = [message["content"] for message in begun] + ([offer(tools)] if tools else [])
+    return [{"role": "system", "content": "\n\n".join(told)}] if told else []
 
 
 def _json(value: Any) -> str:

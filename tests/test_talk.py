@@ -802,6 +802,18 @@ def test_a_small_model_has_conversations_with_tools(tmp_path: Path, default_mode
 # What is shown
 
 
+def test_a_seed_may_be_called_tools(tmp_path: Path) -> None:
+    said = calling(tools="tools", user={"prompt": {"user": "You buy {{ doc }} {{ messages | length }}."}})
+    seeds = {"doc": ["bread"], "tools": {"values": [[WEATHER]]}}
+    parts = {"seeds": seeds, "record": {"talk": {"value": "chat"}, "tools": {"value": "tools"}}}
+    path = project(tmp_path, recipe(steps=[{"chat": said}], **parts))
+    plan = json.loads(CliRunner().invoke(app, ["validate", str(path), "--json"]).stdout)
+    assert plan["steps"][0]["reads"] == ["doc", "tools"]
+    result, talks, _ = one(tmp_path / "b", said, recipe=parts)
+    assert len(talks) == 1
+    all_follow(result.dir)
+
+
 def test_validate_and_preview_tell_who_is_asked(tmp_path: Path) -> None:
     said = calling(turns=4, until="'bye' in said")
     path = project(tmp_path, recipe(steps=[{"chat": said}], record={"talk": {"value": "chat"}}), rows=3)
