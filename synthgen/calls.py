@@ -18,9 +18,9 @@ class NoCalls(ValueError):
 class Calls:
     """The calls of one conversation, as it is read.
 
-    A call is `{id, type: function, function: {name, arguments}}`, its arguments the text that is there, or the
-    JSON of what is there. One without an id is given one by its number; a result without one answers the first
-    call that waits for its result, of that name where it has a name.
+    A call is `{id, type: function, function: {name, arguments}}`, its arguments the text that is there, or
+    the JSON of what is there. One without an id is given one by its number; a result without one answers the
+    first call that waits for its result, of that name where it has a name.
     """
 
     def __init__(self) -> None:
@@ -40,9 +40,8 @@ class Calls:
 
     def answered(self, message: Mapping[str, Any]) -> dict[str, str]:
         """Which call a result belongs to: `tool_call_id` and `name`, as far as they are known."""
-        name, id = message.get("name"), message.get("tool_call_id")
-        name = name if isinstance(name, str) and name else None
-        if not (isinstance(id, str) and id):
+        name, id = _text(message.get("name")), _text(message.get("tool_call_id"))
+        if id is None:
             id = next((each for each in self._waiting if name in (None, self._names[each])), None)
         if id is None:
             return {} if name is None else {"name": name}
@@ -69,6 +68,10 @@ class Calls:
         self._waiting.append(id)
         called = {"name": name, "arguments": _arguments(function.get("arguments"))}
         return {"id": id, "type": "function", "function": called}
+
+
+def _text(said: Any) -> str | None:
+    return said if isinstance(said, str) and said else None
 
 
 def _arguments(said: Any) -> str:

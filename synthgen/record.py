@@ -72,7 +72,7 @@ class Record:
 
     @property
     def all(self) -> str:
-        """Every message's text, calls of tools and what is rejected too; without messages, every text field."""
+        """Every message's text, with calls of tools, also what is rejected; without messages, every text."""
         if messages := self.messages:
             messages = [*messages, *_said("assistant", self.row.get("rejected"))]
             return "\n\n".join(message_text(message) for message in messages)

@@ -263,9 +263,8 @@ def _with_arguments(row: dict[str, Any], columns: Mapping[str, Kind], *, as_text
             if as_text and (more := message.keys() - {*CALLING}):
                 others = ", ".join(sorted(more))
                 raise UsageError(f"a message of {row['id']} has {others}, for which jsonl alone has room")
-            if calls := message.get("tool_calls"):
-                message = {**message, "tool_calls": [_call(each, as_text=as_text) for each in calls]}
-            messages.append(message)
+            calls = [_call(each, as_text=as_text) for each in message.get("tool_calls") or ()]
+            messages.append({**message, "tool_calls": calls} if calls else message)
         row[name] = messages
     return row
 

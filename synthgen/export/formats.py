@@ -74,7 +74,7 @@ def tools_of(row: Row, format: str) -> str | None:
 
 
 def renamed(messages: Messages) -> bool:
-    """Whether calls have ids that ShareGPT loses: others than those that they get when they are read again."""
+    """Whether calls have ids that ShareGPT loses: others than they get when they are read again."""
     ids = [call.get("id") for message in messages for call in message.get("tool_calls") or ()]
     return ids != [f"call_{number}" for number in range(1, len(ids) + 1)]
 
@@ -154,7 +154,9 @@ def _turns(messages: Messages) -> list[dict[str, str]]:
     if any(turn["from"] in CALLED for turn in turns):
         again = conversation({"conversations": turns}, calls=True)
         if _answered(again) != _answered(messages):
-            raise Unfit("a result does not come in the order of the calls, by which alone a turn is one's result")
+            raise Unfit(
+                "a result does not come in the order of the calls, by which alone a turn is one's result"
+            )
     return turns
 
 
