@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 import orjson
@@ -40,15 +41,20 @@ class Calls:
 
     def answered(self, message: Mapping[str, Any]) -> dict[str, str]:
         """Which call a result belongs to: `tool_call_id` and `name`, as far as they are known."""
-        name, id = _text(message.get("name")), _text(message.get("tool_call_id"))
-        if id is None:
-            id = next((each for each in self._waiting if name in (None, self._names[each])), None)
+        name = _text(message.get("name"))
+        waiting = (each for each in self._waiting if name in (None, self._names[each]))
+        id: str | None = _text(message.get("tool_call_id")) or next(waiting, None)
         if id is None:
             return {} if name is None else {"name": name}
         if id in self._waiting:
             self._waiting.remove(id)
         name = name or self._names.get(id)
         return {"tool_call_id": id} if name is None else {"tool_call_id": id, "name": name}
+
+    def _next(self) -> str:
+        """An id that no call has: by the number of the call, unless that is taken."""
+        numbers = count(len(self._names) + 1)
+        return next(id for id in map("call_{}".format, numbers) if id not in self._names)
 
     def _made(self, said: Any) -> Call:
         if not isinstance(said, Mapping):
@@ -59,11 +65,7 @@ class Calls:
         name = function.get("name")
         if not isinstance(name, str) or not name:
             raise NoCalls("a call names no function")
-        id = said.get("id")
-        if not isinstance(id, str) or not id:
-            number = len(self._names) + 1
-            while (id := f"call_{number}") in self._names:
-                number += 1
+        id = _text(said.get("id")) or self._next()
         self._names[id] = name
         self._waiting.append(id)
         called = {"name": name, "arguments": _arguments(function.get("arguments"))}

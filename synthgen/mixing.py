@@ -213,9 +213,11 @@ def _one_kind(column: str, having: Sequence[Given]) -> str:
     kinds = {each.kinds[column] for each in having}
     if kinds == {CALLING, "messages"}:
         return CALLING
+    if column == TOOLS and len(kinds) > 1:
+        return "tools"
     first = having[0]
     other = next((each for each in having if each.kinds[column] != first.kinds[column]), None)
-    if other is not None and column != TOOLS:
+    if other is not None:
         raise UsageError(
             f"`{column}` is {first.kinds[column]} in {first.name} and {other.kinds[column]} in {other.name}",
             hint="curate one of them with a `record:` that names it otherwise",

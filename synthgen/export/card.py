@@ -346,8 +346,8 @@ def _load(about: Published) -> Iterator[str]:
     yield "the keys of its requests and its measurements."
     if about.recipe.record.calls:
         yield ""
-        yield "`tools` are what a message may call. They are JSON, a text in Parquet, and so are the arguments of"
-        yield "a call, everywhere; `synthgen export FOLDER messages` makes objects of these."
+        yield "`tools` are what a message may call: JSON, which is a text in Parquet. The arguments of a call"
+        yield "are JSON in a text everywhere; `synthgen export FOLDER messages` makes objects of them."
 
 
 def _verify() -> Iterator[str]:
