@@ -59,7 +59,7 @@ def rows(number: int) -> dict[str, dict[str, Any]]:
         "calling": {
             **id,
             "messages": [question, calling, heard, right],
-            "tools": TOOLS if number % 2 else TOOLS[:1],
+            "tools": TOOLS[:1] if number % 3 else TOOLS,
         },
         "called": {**id, "prompt": [question], "chosen": [calling], "rejected": [wrong], "tools": TOOLS},
         "conversation": {**id, "messages": [{"role": "system", "content": "Add."}, question, right]},
