@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthgen.export.rows import holds_calls
 from synthgen.recipe import RecordShape
 
 CROISSANT = "croissant.json"
@@ -23,18 +22,6 @@ ENCODINGS = {
     ".yaml": "application/yaml",
 }
 DATA_TYPES = {"integer": "sc:Integer", "number": "sc:Float", "boolean": "sc:Boolean"}
-# What a message has, by where it is.
-PARTS = {
-    "messages": {"role": "role", "content": "content"},
-    "tool messages": {
-        "role": "role",
-        "content": "content",
-        "call": "tool_calls[*].function.name",
-        "arguments": "tool_calls[*].function.arguments",
-        "tool_call_id": "tool_call_id",
-        "name": "name",
-    },
-}
 KINDS = {"list": "messages", "int64": "integer", "double": "number", "bool": "boolean"}
 # The context that the specification gives, with the vocabulary of PROV.
 CONTEXT: dict[str, Any] = {
@@ -158,7 +145,7 @@ def _record_set(material: Material, split: str) -> dict[str, Any]:
         id = f"{split}/{name}"
         data = DATA_TYPES.get(kind, "sc:Text")
         field: dict[str, Any] = {"@type": "cr:Field", "@id": id, "name": _plain(name), "dataType": data}
-        if kind in PARTS:
+        if kind in ("messages", "tool messages"):  # of calls readers find no row where a message has none
             del field["dataType"]
             field["repeated"] = True
             field["subField"] = [
@@ -167,9 +154,9 @@ def _record_set(material: Material, split: str) -> dict[str, Any]:
                     "@id": f"{id}/{part}",
                     "name": part,
                     "dataType": "sc:Text",
-                    "source": source(name, jsonPath=f"$[*].{place}"),
+                    "source": source(name, jsonPath=f"$[*].{part}"),
                 }
-                for part, place in PARTS[kind].items()
+                for part in ("role", "content")
             ]
         else:
             field["source"] = source(name)
@@ -186,7 +173,7 @@ def _columns(material: Material, parquet: list[str]) -> dict[str, str]:
 
         try:
             schema = pq.read_schema(material.dataset / parquet[0])
-            return {str(field.name): _kind(field) for field in schema}
+            return {str(field.name): KINDS.get(str(field.type).partition("<")[0], "text") for field in schema}
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{parquet[0]} is not Parquet: {error}") from None
     try:
@@ -195,11 +182,6 @@ def _columns(material: Material, parquet: list[str]) -> dict[str, str]:
         raise ValueError(f"recipe.lock.yaml is not what synthgen wrote: {error}"[:300]) from None
     stated = _mapping(material.lock["recipe"].get("output")).get("provenance") == "column"
     return {"id": "text", **kinds, **({"provenance": "text"} if stated else {})}
-
-
-def _kind(field: Any) -> str:
-    kind = "tool messages" if holds_calls(field) else KINDS.get(str(field.type).partition("<")[0])
-    return kind or "text"
 
 
 def _provenance(lock: Mapping[str, Any], material: Material) -> dict[str, Any]:

@@ -96,11 +96,7 @@ def test_a_dataset_with_tools(tmp_path: Path) -> None:
     assert "`tools` are what a message may call" in (dataset / "README.md").read_text()
     fields = json.loads((dataset / "croissant.json").read_bytes())["recordSet"][0]["field"]
     parts = {each["name"]: [part["name"] for part in each.get("subField", ())] for each in fields}
-    assert parts == {
-        "id": [],
-        "messages": ["role", "content", "call", "arguments", "tool_call_id", "name"],
-        "tools": [],
-    }
+    assert parts == {"id": [], "messages": ["role", "content"], "tools": []}
 
 
 def test_equal_runs_are_equal_and_go_on(tmp_path: Path) -> None:
