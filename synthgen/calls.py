@@ -126,3 +126,19 @@ def functions(tools: str | None) -> str | None:
     except NoCalls:
         return tools
     return None if found is None else json.dumps([each["function"] for each in found], ensure_ascii=False)
+
+
+def listed(tools: str | None) -> list[dict[str, Any]] | None:
+    """Tools from their JSON, the parameters of each as a text, which is how axolotl takes unlike ones."""
+    try:
+        found = tools_in(tools)
+    except NoCalls:
+        return None
+    return None if found is None else [_with_text(each) for each in found]
+
+
+def _with_text(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = dict(tool["function"])
+    if not isinstance(function.get("parameters"), str | None):
+        function["parameters"] = json.dumps(function["parameters"], ensure_ascii=False)
+    return {**tool, "function": function}

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ ABOUT = "export.json"
 CARD = "README.md"
 
 Rows = Callable[[], Iterator[Mapping[str, Any]]]
+Tools = Callable[[Mapping[str, Any]], Any]  # what a row's column `tools` holds
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,14 @@ def export(
     if out.exists() and not (out.is_dir() and ((out / ABOUT).is_file() or not any(out.iterdir()))):
         raise UsageError(f"{out} is there already, and is no export", hint="give another folder with -o")
     made = layout(format, consumer, plain=plain)
-    seen = _survey(made, format, splits)
+    tools = partial(tools_of, format=format, consumer=consumer)
+    seen = _survey(made, tools, splits)
     _refuse(seen, format, skip=skip)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     with told(out):
         try:
             make_folder(unfinished)
-            counts, of_split = _write(unfinished, made, format, seen, splits, files)
+            counts, of_split = _write(unfinished, made, tools, seen, splits, files)
             notices = _notices(seen, format)
             notices += [f"no row is in `{split}`" for split, many in counts.items() if not many]
             of_split = {split: names for split, names in of_split.items() if counts[split]}
@@ -136,7 +139,7 @@ def export(
     return Exported(out, format, counts, dict(seen.skipped), notices, written)
 
 
-def _survey(made: Layout, format: str, splits: Mapping[str, Rows]) -> _Survey:
+def _survey(made: Layout, tools: Tools, splits: Mapping[str, Rows]) -> _Survey:
     seen = _Survey(dict(made.columns))
     optional = {name for name in ("system", "history") if name in made.columns}
     used: set[str] = set()
@@ -151,7 +154,7 @@ def _survey(made: Layout, format: str, splits: Mapping[str, Rows]) -> _Survey:
                 continue
             seen.rows += len(rendered)
             used |= {name for each in rendered for name in optional if each[name]}
-            for name, value in _others(row, made, format, seen.hidden).items():
+            for name, value in _others(row, made, tools, seen.hidden).items():
                 kind = rest.setdefault(name, None) if value is None else _kind(value)
                 rest[name] = kind if rest.get(name) in (None, kind) else "json"
             for each in rendered:
@@ -183,7 +186,7 @@ def _look_for_calls(rendered: Mapping[str, Any], columns: dict[str, Kind]) -> No
 
 
 def _others(
-    row: Mapping[str, Any], made: Layout, format: str, hidden: Counter[str] | None = None
+    row: Mapping[str, Any], made: Layout, tools: Tools, hidden: Counter[str] | None = None
 ) -> dict[str, Any]:
     """The fields of a row that the format leaves as they are; one of a column's name is hidden by it."""
     found: dict[str, Any] = {}
@@ -192,7 +195,7 @@ def _others(
             if hidden is not None:
                 hidden[name] += 1
         else:
-            found[name] = tools_of(row, format) if name == "tools" else row[name]
+            found[name] = tools(row) if name == "tools" else row[name]
     return {name: found[name] for name in row if name in found}
 
 
@@ -215,7 +218,7 @@ def _refuse(seen: _Survey, format: str, *, skip: bool) -> None:
 
 
 def _write(
-    folder: Path, made: Layout, format: str, seen: _Survey, splits: Mapping[str, Rows], files: str
+    folder: Path, made: Layout, tools: Tools, seen: _Survey, splits: Mapping[str, Rows], files: str
 ) -> tuple[dict[str, int], dict[str, list[str]]]:
     """Counts of rows, and names of files, by split."""
     counts: dict[str, int] = {}
@@ -225,7 +228,7 @@ def _write(
         writer = _writer(folder, split, columns, files)
         try:
             for row in rows():
-                others = _others(row, made, format)
+                others = _others(row, made, tools)
                 try:
                     rendered = list(made.make(row))
                 except Unfit:
@@ -314,7 +317,10 @@ def _configure(
     if axolotl is not None:
         write_bytes(folder / "axolotl.yaml", axolotl.encode())
     else:
-        told.append("no axolotl.yaml: axolotl knows no such layout")
+        other = (
+            "; with tools it reads the messages of `--for axolotl`, as jsonl" if "tools" in columns else ""
+        )
+        told.append(f"no axolotl.yaml: axolotl knows no such layout{other}")
     return told
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from synthgen.calls import functions, parsed
+from synthgen.calls import functions, listed, parsed
 from synthgen.conversation import NoConversation, conversation, parts_of
 from synthgen.errors import UsageError
 from synthgen.export.rows import Kind
@@ -66,10 +66,12 @@ def taken(row: Row) -> frozenset[str]:
     return parts_of(row)
 
 
-def tools_of(row: Row, format: str) -> str | None:
-    """The descriptions of tools that go with a row, as JSON; in ShareGPT as LLaMA-Factory documents them."""
+def tools_of(row: Row, format: str, consumer: str) -> Any:
+    """The descriptions of tools that go with a row, as the trainer documents them: mostly as JSON."""
     tools = row.get("tools")
     text = tools if tools is None or isinstance(tools, str) else orjson.dumps(tools).decode()
+    if consumer == "axolotl":
+        return text if (found := listed(text)) is None else found
     return functions(text) if format == "sharegpt" else text
 
 

@@ -142,6 +142,11 @@ def axolotl(columns: Columns, files: Mapping[str, Sequence[str]]) -> str | None:
     if not about:
         return None
     if "tools" in columns and about["type"] == "chat_template":
+        # It takes a list of tools, and no text: Parquet and Arrow have one.
+        if columns["tools"] != "json" or any(
+            not file.endswith(".jsonl") for of in files.values() for file in of
+        ):
+            return None
         about["field_tools"] = "tools"
     said = {"rl": about.pop("rl")} if "rl" in about else {}
     for part, of_split in zip(("datasets", "test_datasets"), files.values(), strict=False):

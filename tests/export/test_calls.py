@@ -343,9 +343,22 @@ def test_what_is_told_of_sharegpt_and_the_snippets(tmp_path: Path) -> None:
     assert any("`synthgen export DIR sharegpt` gives calls" in notice for notice in done.notices)
     assert not (tmp_path / "messages" / "dataset_info.json").exists()
     assert "field_tools: tools" in (tmp_path / "messages" / "axolotl.yaml").read_text()
+    # As axolotl reads it: a list, whose parameters may be a text; arguments an object, or a text.
+    row = read_jsonl(tmp_path / "messages" / "train.jsonl")[0]
+    [tool] = row["tools"]
+    assert {**tool["function"], "parameters": json.loads(tool["function"]["parameters"])} == WEATHER[
+        "function"
+    ]
+    assert row["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"city": "Bath"}
+    for number, options in enumerate([{}, {"consumer": "axolotl", "files": "parquet"}]):
+        done = write(tmp_path / str(number), [{"id": "a", **CHAT}], "messages", **options)
+        assert any("it reads the messages of `--for axolotl`, as jsonl" in notice for notice in done.notices)
+        assert not (tmp_path / str(number) / "axolotl.yaml").exists()
     done = write(tmp_path / "plain", [{"id": "b", **PLAIN}], "sharegpt")
-    assert (tmp_path / "plain" / "axolotl.yaml").exists()
-    assert done.notices == []
+    assert not (tmp_path / "plain" / "axolotl.yaml").exists()
+    plain = {"id": "b", "messages": PLAIN["messages"]}
+    assert write(tmp_path / "toolless", [plain], "sharegpt").notices == []
+    assert (tmp_path / "toolless" / "axolotl.yaml").exists()
 
 
 def test_a_published_dataset_is_exported_from_either_kind_of_file(tmp_path: Path) -> None:
