@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Literal, NewType, cast, get_args, overload
 
 from synthgen.record import Record
+from synthgen.redaction import redacted
 
 InputFile = NewType("InputFile", Path)
 """The type of a parameter that names a file of the project, or, as `list[InputFile]`, files and patterns.
@@ -253,7 +254,7 @@ class RecordMeasure:
         """The record without what the filter finds, in every text of it; itself where there is nothing."""
         assert self.redactor is not None
         try:
-            row, fields = _redacted(record.row, self.redactor), _redacted(record.fields, self.redactor)
+            row, fields = redacted(record.row, self.redactor), redacted(record.fields, self.redactor)
         except (Exception, SystemExit) as error:  # any error of a user's code belongs to its record
             return FilterFailed(self.name, record.id, error)
         unchanged = row == record.row and fields == record.fields
@@ -331,21 +332,6 @@ class RunMeasure:
     def keep(self, id: str, feature: bytes) -> None:
         """Told of each record that was kept, in task order."""
         raise NotImplementedError
-
-
-def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
-    """The same with every text in it redacted, roles and keys aside."""
-    if isinstance(value, str):
-        text = redact(value)
-        if not isinstance(text, str):
-            raise TypeError(f"redact gives a text, not {type(text).__name__}")
-        text.encode()  # raises ValueError for half of a surrogate pair, which nothing can store
-        return text
-    if isinstance(value, Mapping):
-        return {key: item if key == "role" else _redacted(item, redact) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redacted(item, redact) for item in value]
-    return value
 
 
 def as_measurement(value: Any) -> Measurement:

@@ -19,13 +19,15 @@ from synthgen.errors import RecipeError, UsageError
 from synthgen.export.durable import create, remove
 from synthgen.project import Project
 from synthgen.provenance.manifest import MANIFEST, statement_in
-from synthgen.recipe import NAME, RecordShape
+from synthgen.recipe import NAME, TOOLS, RecordShape
 from synthgen.seed_kinds import FileSeed
 from synthgen.seeds import FileRows
 from synthgen.yamlfile import read_yaml
 
 DATA = "data/rows.jsonl"
 DUPLICATE = 0.8
+CALLING = "tool messages"
+TYPES = {CALLING: "messages"}  # of columns, in a recipe
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def make_project(
     kinds = _shared_kinds(datasets)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is there already and not empty", hint="give the name of a new folder")
-    sizes = _write_rows(directory / DATA, datasets)
+    sizes = _write_rows(directory / DATA, datasets, kinds)
     name = directory.resolve().name
     recipe: dict[str, Any] = {
         "version": 1,
@@ -166,7 +168,7 @@ def _record(kinds: Mapping[str, str]) -> dict[str, Any]:
     """
     dataset = {"dataset": "{{ row.dataset }}"}
     values = {
-        column: {"value": f"row[{column!r}]", "type": kind}
+        column: {"value": f"row[{column!r}]", "type": TYPES.get(kind, kind)}
         for column, kind in kinds.items()
         if column != "messages"
     }
@@ -190,34 +192,51 @@ def _aim(sizes: Mapping[str, int], weights: Mapping[str, float], rows: int | Non
 
 
 def _shared_kinds(datasets: Sequence[Given]) -> dict[str, str]:
-    """The columns that all have. Raises UsageError where one has another kind of it."""
-    first = datasets[0]
+    """The columns that all have, and `tools`, where messages of one may call them.
+
+    Raises UsageError where one has another kind of it.
+    """
     shared = {}
-    for column, kind in first.kinds.items():
-        for other in datasets[1:]:
-            if other.kinds.get(column, kind) != kind:
-                raise UsageError(
-                    f"`{column}` is {kind} in {first.name} and {other.kinds[column]} in {other.name}",
-                    hint="curate one of them with a `record:` that names it otherwise",
-                )
+    for column in datasets[0].kinds:
+        kind = _one_kind(column, [each for each in datasets if column in each.kinds])
         if column != "dataset" and all(column in other.kinds for other in datasets):
             shared[column] = kind
     if not shared:
         raise UsageError("the datasets have no column in common")
+    if CALLING in shared.values():
+        shared[TOOLS] = "tools"
     return shared
 
 
-def _write_rows(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
+def _one_kind(column: str, having: Sequence[Given]) -> str:
+    """The kind of a column; messages that may call tools hold those that do not. Raises UsageError."""
+    kinds = {each.kinds[column] for each in having}
+    if kinds == {CALLING, "messages"}:
+        return CALLING
+    if column == TOOLS and len(kinds) > 1:
+        return "tools"
+    first = having[0]
+    other = next((each for each in having if each.kinds[column] != first.kinds[column]), None)
+    if other is not None:
+        raise UsageError(
+            f"`{column}` is {first.kinds[column]} in {first.name} and {other.kinds[column]} in {other.name}",
+            hint="curate one of them with a `record:` that names it otherwise",
+        )
+    return first.kinds[column]
+
+
+def _write_rows(path: Path, datasets: Sequence[Given], kinds: Mapping[str, str]) -> dict[str, int]:
     """How many of each. Raises UsageError, leaving nothing, where there are none or they do not fit."""
     try:
-        return _written(path, datasets)
+        return _written(path, datasets, kinds)
     except UsageError:
         remove(path.parent)
         raise
 
 
-def _written(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
+def _written(path: Path, datasets: Sequence[Given], kinds: Mapping[str, str]) -> dict[str, int]:
     sizes = {}
+    none = {TOOLS: None} if kinds.get(TOOLS) == "tools" else {}  # which not all datasets have
     with create(path) as file:
         for each in datasets:
             sizes[each.name] = 0
@@ -229,7 +248,7 @@ def _written(path: Path, datasets: Sequence[Given]) -> dict[str, int]:
                     "licences": list(each.licences),
                     "statement": said,
                 }
-                file.write(orjson.dumps({**row, "dataset": each.name, "origin": origin}) + b"\n")
+                file.write(orjson.dumps({**none, **row, "dataset": each.name, "origin": origin}) + b"\n")
     if not any(sizes.values()):
         raise UsageError("the datasets have no rows")
     return sizes

@@ -31,7 +31,9 @@ def record_of(value: Any, id: str) -> Record:
     fields = value if isinstance(value, Mapping) else {"text": value}
     own = fields.get("id")
     name = str(own) if isinstance(own, str | int) and own != "" else id
-    try:
-        return Record(name, fields, {"messages": conversation(value)})
-    except NoConversation:
-        return Record(name, {}, fields)
+    for calls in (False, True):
+        try:
+            return Record(name, fields, {"messages": conversation(value, calls=calls)})
+        except NoConversation:
+            continue
+    return Record(name, {}, fields)

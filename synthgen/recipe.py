@@ -359,14 +359,15 @@ class Step(Part):
         return self.output is not None or self.extract is not None or self.retries is not None
 
 
-Kind = Literal["json", "text", "boolean", "integer", "number", "messages"]
+Kind = Literal["json", "text", "boolean", "integer", "number", "messages", "tools"]
+TOOLS = "tools"  # the field of a row beside which its messages may call tools
 
 
 class ValueField(Part):
     """A field of the row that is no text: what a Jinja expression gives, as it is."""
 
     value: str
-    type: Kind = Field("json", description="In Parquet; `json` is kept there as text.")
+    type: Kind = Field("json", description="In Parquet; `json` and `tools` are kept there as text.")
 
 
 def _field_kind(value: Any) -> str:
@@ -421,11 +422,22 @@ class RecordShape(BaseModel):
         return list(self.kinds)
 
     @property
+    def calls(self) -> bool:
+        """Whether messages that a field gives as they are may call tools: the row says which there are."""
+        return TOOLS in self.fields
+
+    @property
     def kinds(self) -> dict[str, str]:
-        """The row's fields beside its id, in order, each with its kind: a `Kind` or `messages`."""
-        first = {"messages": "messages"} if self.from_ is not None or self.messages else {}
-        return first | {
-            name: "text" if isinstance(said, str) else "messages" if isinstance(said, list) else said.type
+        """The row's fields beside its id, in order, each with what its column holds: `tools` are JSON."""
+        given = "tool messages" if self.calls else "messages"
+        kinds = {"messages": given, "tools": "json"}
+        first = {"messages": given if self.from_ is not None else "messages"}
+        return (first if self.from_ is not None or self.messages else {}) | {
+            name: "text"
+            if isinstance(said, str)
+            else "messages"
+            if isinstance(said, list)
+            else kinds.get(said.type, said.type)
             for name, said in self.fields.items()
         }
 

@@ -41,12 +41,19 @@ class Record:
 
     @property
     def answer(self) -> str:
-        """The last assistant message; without messages, the last text field of the row."""
+        """The last assistant message; without messages, the last text field of the row.
+
+        One that has no text, and calls tools, is passed over; where there is no other, it is its calls.
+        """
+        called = ""
         for message in reversed(self.messages):
             if message.get("role") == "assistant":
-                return content_text(message)
+                text = content_text(message)
+                if text or not message.get("tool_calls"):
+                    return text
+                called = called or message_text(message)
         if self.messages:
-            return ""
+            return called
         texts = [value for value in self.row.values() if isinstance(value, str)]
         return texts[-1] if texts else ""
 
@@ -65,10 +72,10 @@ class Record:
 
     @property
     def all(self) -> str:
-        """Every message's text, also what is rejected; without messages, every text field."""
+        """Every message's text, with calls of tools, also what is rejected; without messages, every text."""
         if messages := self.messages:
             messages = [*messages, *_said("assistant", self.row.get("rejected"))]
-            return "\n\n".join(content_text(message) for message in messages)
+            return "\n\n".join(message_text(message) for message in messages)
         return "\n\n".join(value for value in self.row.values() if isinstance(value, str))
 
     def pick(self, of: str) -> Record:
@@ -107,6 +114,21 @@ def content_text(message: Mapping[str, Any]) -> str:
             if isinstance(part, Mapping) and isinstance(part.get("text"), str)
         )
     return ""
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """The text of one message, and a line for each tool that it calls: `name(arguments)`."""
+    text, calls = content_text(message), message.get("tool_calls")
+    if not isinstance(calls, list) or not calls:
+        return text
+    return "\n".join([*([text] if text else []), *map(_call_text, calls)])
+
+
+def _call_text(call: Any) -> str:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        return as_text(call)
+    return f"{function.get('name')}({as_text(function.get('arguments'))})"
 
 
 def as_text(value: Any) -> str:

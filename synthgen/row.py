@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthgen.calls import NoCalls, tools_in
 from synthgen.conversation import conversation
 from synthgen.prompt import Expression, PromptFailed, TextTemplate
 from synthgen.recipe import Kind, RecordShape
@@ -40,10 +41,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Value:
-    """A column that holds what an expression gives, as it is."""
+    """A column that holds what an expression gives, as it is. With `calls` messages may call tools."""
 
     expression: Expression
     kind: Kind
+    calls: bool = False
 
     def make(self, values: Mapping[str, Any]) -> Any:
         """The value. Raises PromptFailed or NoConversation where it is not of the column's type."""
@@ -51,7 +53,12 @@ class Value:
         if value is None or self.kind == "json":
             return value
         if self.kind == "messages":
-            return conversation(value)
+            return conversation(value, calls=self.calls)
+        if self.kind == "tools":
+            try:
+                return tools_in(value)
+            except NoCalls as error:
+                raise PromptFailed(f"`{self.expression.source}`: {error}") from None
         wrong = not isinstance(value, _TYPES[self.kind]) or (
             isinstance(value, bool) and self.kind != "boolean"
         )
@@ -65,10 +72,11 @@ Column = Messages | Text | Value
 
 @dataclass(frozen=True)
 class RowShape:
-    """What a row holds: the conversation of a field, or columns."""
+    """What a row holds: the conversation of a field, or columns. With `calls` that may call tools."""
 
     source: str | None
     made: Mapping[str, Column]
+    calls: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -79,7 +87,7 @@ class RowShape:
         """The row's fields. Raises PromptFailed or NoConversation."""
         row: dict[str, Any] = {}
         if self.source is not None:
-            row["messages"] = conversation(values[self.source])
+            row["messages"] = conversation(values[self.source], calls=self.calls)
         for name, column in self.made.items():
             row[name] = column.make(values)
         return row
@@ -95,5 +103,5 @@ def row_shape(record: RecordShape) -> RowShape:
             turns = [next(iter(message.items())) for message in said]
             made[name] = Messages([(role, TextTemplate(text)) for role, text in turns])
         else:
-            made[name] = Value(Expression(said.value), said.type)
-    return RowShape(record.from_, made)
+            made[name] = Value(Expression(said.value), said.type, record.calls)
+    return RowShape(record.from_, made, record.calls)

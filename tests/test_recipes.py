@@ -13,8 +13,11 @@ import jsonlines
 import pytest
 from jsonschema import Draft202012Validator
 
-from synthgen import load, run
+from synthgen import Measurement, Record, load, run
+from synthgen.audit.lines import rows_of_parquet
+from synthgen.audit.verify import verify
 from synthgen.engines.base import Request
+from synthgen.filters.tool_calls import tool_calls
 from synthgen.journal import open_for_reading, stored_records
 from synthgen.recipe import json_schema
 from synthgen.yamlfile import read_yaml
@@ -89,6 +92,12 @@ def test_each_tool_can_be_called_and_its_results_go_back(tmp_path: Path) -> None
     }
     assert len(called) > 40
     assert len(set(called)) > len(known) // 2
+    dataset = tmp_path / "run" / "dataset"
+    lines = (dataset / "train.jsonl").read_bytes().splitlines()
+    assert list(rows_of_parquet(sorted((dataset / "data").glob("*.parquet")))) == lines
+    assert verify(tmp_path / "run").intact
+    records = [Record("r", {}, json.loads(line)) for line in lines]
+    assert tool_calls.make().measure(records) == [Measurement(0.0)] * 40
 
 
 @pytest.mark.llamacpp

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from synthgen.audit.findings import CannotJudge
-from synthgen.export.rows import holds_json
+from synthgen.export.rows import holds_calls, holds_json, without_gaps
 
 LONGEST_LINE = 64_000_000
 MANIFEST_BYTES = 32_000_000  # 200,000 files
@@ -66,12 +66,15 @@ def rows_of_parquet(paths: list[Path]) -> Iterator[bytes]:
         try:
             with pq.ParquetFile(path, buffer_size=BUFFER) as table:
                 encoded = [field.name for field in table.schema_arrow if holds_json(field)]
+                calling = [field.name for field in table.schema_arrow if holds_calls(field)]
                 for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME):
                     for row in batch.to_pylist():
                         number += 1
                         for name in encoded:
                             if row[name] is not None:
                                 row[name] = orjson.loads(row[name])
+                        for name in calling:
+                            row[name] = without_gaps(row[name])
                         line = orjson.dumps(row)
                         if len(line) > LONGEST_LINE:
                             raise Broken("is too long", number)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from synthgen.audit.material import Material, Told
-from synthgen.record import Record
+from synthgen.record import Record, message_text
 
 HEADS = "id state dropped_by value bound sources question answer".split()
 WORDS = 30
@@ -67,7 +67,7 @@ def _said(row: Mapping[str, Any]) -> tuple[str, str]:
     if messages is None:
         messages = Record("", {}, row).messages or None
     if isinstance(messages, list) and all(isinstance(message, Mapping) for message in messages):
-        by_role = {str(message.get("role")): message.get("content") for message in messages}
+        by_role = {str(each.get("role")): each.get("content") or message_text(each) for each in messages}
         return first_words(by_role.get("user")), first_words(by_role.get("assistant"))
     fields = list(row.values())
     return first_words(fields[0] if len(fields) > 1 else None), first_words(fields[-1] if fields else None)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from synthgen.cli.options import DirectoryArgument, JsonOption, VersionOption, out, out_json, plain
+from synthgen.record import message_text
 
 
 def show(
@@ -49,7 +50,7 @@ def _line(record: dict[str, Any], why: str) -> str:
         return " ".join(why.split())
     row = record["row"] or {}
     messages: list[Any] = next((value for value in row.values() if _is_conversation(value)), [])
-    text = messages[-1]["content"] if messages else next(map(str, row.values()), "")
+    text = message_text(messages[-1]) if messages else next(map(str, row.values()), "")
     text = " ".join(str(text).split())
     return f"[{why}] {text}" if why else text
 
@@ -95,7 +96,7 @@ def _is_conversation(value: Any) -> bool:
 
 def _show_message(message: Any, limit: int | None) -> None:
     out(f"[{plain(str(message['role']), 40)}]")
-    out(plain(str(message["content"]), limit))
+    out(plain(message_text(message), limit))
 
 
 def measured(name: str, verdict: dict[str, Any]) -> str:

@@ -344,6 +344,10 @@ def _load(about: Published) -> Iterator[str]:
     columns = _among([f"`{name}`" for name in about.columns])
     yield f"A row has an `id`, and {columns}. `provenance/` has a row for each, joined by `id`: its sources,"
     yield "the keys of its requests and its measurements."
+    if about.recipe.record.calls:
+        yield ""
+        yield "`tools` are what a message may call: JSON, which is a text in Parquet. The arguments of a call"
+        yield "are JSON in a text everywhere; `synthgen export FOLDER messages` makes objects of them."
 
 
 def _verify() -> Iterator[str]:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,19 @@ from synthgen.export import snippets
 from synthgen.export.card import configurations
 from synthgen.export.durable import exchange, make_folder, remove, rename, told, write_bytes
 from synthgen.export.formats import (
-    CALLING,
+    CALLED,
     Layout,
     Unfit,
     alternates,
+    as_object,
     conversation_of,
     layout,
+    renamed,
     taken,
     tools_of,
 )
 from synthgen.export.rows import (
+    CALLING,
     LARGE_ROW,
     ArrowWriter,
     JsonlWriter,
@@ -42,6 +46,7 @@ ABOUT = "export.json"
 CARD = "README.md"
 
 Rows = Callable[[], Iterator[Mapping[str, Any]]]
+Tools = Callable[[Mapping[str, Any]], Any]  # what a row's column `tools` holds
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class _Survey:
     hidden: Counter[str] = field(default_factory=Counter)
     large: int = 0
     out_of_turn: int = 0
+    renamed: int = 0
     rows: int = 0
 
 
@@ -102,13 +108,14 @@ def export(
     if out.exists() and not (out.is_dir() and ((out / ABOUT).is_file() or not any(out.iterdir()))):
         raise UsageError(f"{out} is there already, and is no export", hint="give another folder with -o")
     made = layout(format, consumer, plain=plain)
-    seen = _survey(made, splits)
+    tools = partial(tools_of, format=format, consumer=consumer)
+    seen = _survey(made, tools, splits)
     _refuse(seen, format, skip=skip)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     with told(out):
         try:
             make_folder(unfinished)
-            counts, of_split = _write(unfinished, made, seen, splits, files)
+            counts, of_split = _write(unfinished, made, tools, seen, splits, files)
             notices = _notices(seen, format)
             notices += [f"no row is in `{split}`" for split, many in counts.items() if not many]
             of_split = {split: names for split, names in of_split.items() if counts[split]}
@@ -132,7 +139,7 @@ def export(
     return Exported(out, format, counts, dict(seen.skipped), notices, written)
 
 
-def _survey(made: Layout, splits: Mapping[str, Rows]) -> _Survey:
+def _survey(made: Layout, tools: Tools, splits: Mapping[str, Rows]) -> _Survey:
     seen = _Survey(dict(made.columns))
     optional = {name for name in ("system", "history") if name in made.columns}
     used: set[str] = set()
@@ -147,13 +154,14 @@ def _survey(made: Layout, splits: Mapping[str, Rows]) -> _Survey:
                 continue
             seen.rows += len(rendered)
             used |= {name for each in rendered for name in optional if each[name]}
-            for name, value in _others(row, made, seen.hidden).items():
+            for name, value in _others(row, made, tools, seen.hidden).items():
                 kind = rest.setdefault(name, None) if value is None else _kind(value)
                 rest[name] = kind if rest.get(name) in (None, kind) else "json"
             for each in rendered:
                 _look_for_calls(each, seen.columns)
             seen.large += len(orjson.dumps(row)) > LARGE_ROW
             seen.out_of_turn += not alternates(conversation_of(row))
+            seen.renamed += "conversations" in made.columns and renamed(conversation_of(row))
     for name in optional - used:
         del seen.columns[name]
     seen.columns |= {name: kind or "text" for name, kind in rest.items()}
@@ -169,13 +177,17 @@ def _kind(value: Any) -> Kind:
 
 
 def _look_for_calls(rendered: Mapping[str, Any], columns: dict[str, Kind]) -> None:
-    """A column of messages that bear more than role and content holds that, too."""
+    """A column of messages that bear more than role and content, or of calls, holds that, too."""
     for name, kind in columns.items():
         if kind == "messages" and any(len(message) != 2 for message in rendered[name]):
             columns[name] = "tool messages"
+        if kind == "turns" and any(turn["from"] in CALLED for turn in rendered[name]):
+            columns[name] = "tool turns"
 
 
-def _others(row: Mapping[str, Any], made: Layout, hidden: Counter[str] | None = None) -> dict[str, Any]:
+def _others(
+    row: Mapping[str, Any], made: Layout, tools: Tools, hidden: Counter[str] | None = None
+) -> dict[str, Any]:
     """The fields of a row that the format leaves as they are; one of a column's name is hidden by it."""
     found: dict[str, Any] = {}
     for name in row.keys() - taken(row) - {"id"}:
@@ -183,7 +195,7 @@ def _others(row: Mapping[str, Any], made: Layout, hidden: Counter[str] | None = 
             if hidden is not None:
                 hidden[name] += 1
         else:
-            found[name] = tools_of(row) if name == "tools" else row[name]
+            found[name] = tools(row) if name == "tools" else row[name]
     return {name: found[name] for name in row if name in found}
 
 
@@ -206,7 +218,7 @@ def _refuse(seen: _Survey, format: str, *, skip: bool) -> None:
 
 
 def _write(
-    folder: Path, made: Layout, seen: _Survey, splits: Mapping[str, Rows], files: str
+    folder: Path, made: Layout, tools: Tools, seen: _Survey, splits: Mapping[str, Rows], files: str
 ) -> tuple[dict[str, int], dict[str, list[str]]]:
     """Counts of rows, and names of files, by split."""
     counts: dict[str, int] = {}
@@ -216,7 +228,7 @@ def _write(
         writer = _writer(folder, split, columns, files)
         try:
             for row in rows():
-                others = _others(row, made)
+                others = _others(row, made, tools)
                 try:
                     rendered = list(made.make(row))
                 except Unfit:
@@ -225,8 +237,7 @@ def _write(
                     for name in dropped:
                         del each[name]
                     whole = {"id": row.get("id"), **each, **others}
-                    if files != "jsonl":
-                        whole = _with_calls_as_text(whole, columns)
+                    whole = _with_arguments(whole, columns, as_text=files != "jsonl")
                     writer.write(whole, orjson.dumps(whole))
         finally:
             writer.close()
@@ -245,27 +256,30 @@ def _writer(folder: Path, split: str, columns: Mapping[str, Kind], files: str) -
     return ArrowWriter(folder, split, arrow_schema(columns))
 
 
-def _with_calls_as_text(row: dict[str, Any], columns: Mapping[str, Kind]) -> dict[str, Any]:
-    """Arguments differ from call to call, and a column of Arrow has one type: there they are JSON."""
+def _with_arguments(row: dict[str, Any], columns: Mapping[str, Kind], *, as_text: bool) -> dict[str, Any]:
+    """The arguments of calls as chat templates want them, as objects; as JSON where a column has one type."""
     for name, kind in columns.items():
         if kind != "tool messages":
             continue
         messages = []
         for message in row[name]:
-            if message.keys() - CALLING:
-                others = ", ".join(sorted(message.keys() - CALLING))
+            if as_text and (more := message.keys() - {*CALLING}):
+                others = ", ".join(sorted(more))
                 raise UsageError(f"a message of {row['id']} has {others}, for which jsonl alone has room")
-            calls = [_as_text(call) for call in message.get("tool_calls") or []]
-            messages.append({**message, "tool_calls": calls or None})
+            calls = [_call(each, as_text=as_text) for each in message.get("tool_calls") or ()]
+            messages.append({**message, "tool_calls": calls} if calls else message)
         row[name] = messages
     return row
 
 
-def _as_text(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = dict(call.get("function") or {})
-    if not isinstance(function.get("arguments"), str):
-        function["arguments"] = orjson.dumps(function.get("arguments")).decode()
-    return {"id": call.get("id"), "type": call.get("type"), "function": function}
+def _call(said: Mapping[str, Any], *, as_text: bool) -> dict[str, Any]:
+    function = dict(said.get("function") or {})
+    arguments = function.get("arguments")
+    if not as_text:
+        function["arguments"] = as_object(arguments)
+    elif not isinstance(arguments, str):
+        function["arguments"] = orjson.dumps(arguments).decode()
+    return {"id": said.get("id"), "type": said.get("type"), "function": function}
 
 
 def _notices(seen: _Survey, format: str) -> list[str]:
@@ -274,6 +288,8 @@ def _notices(seen: _Survey, format: str) -> list[str]:
         said.append(f"{many:,} rows left out: {reason} (the first: {seen.first[reason]})")
     for name, many in sorted(seen.hidden.items()):
         said.append(f"the field `{name}` of {many:,} rows is not there: {format} has a column of that name")
+    if seen.renamed:
+        said.append(f"the ids of calls in {seen.renamed:,} rows are not there: turns have none")
     if seen.large:
         said.append(f"{seen.large:,} rows are larger than {LARGE_ROW // 1_000_000} MB")
     if seen.out_of_turn and format != "text":
@@ -295,11 +311,16 @@ def _configure(
         text = orjson.dumps(factory, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         write_bytes(folder / "dataset_info.json", text)
     else:
-        told.append("no dataset_info.json: LLaMA-Factory knows no such layout")
+        calling = "tool messages" in columns.values()
+        other = "; `synthgen export DIR sharegpt` gives calls as it reads them" if calling else ""
+        told.append(f"no dataset_info.json: LLaMA-Factory knows no such layout{other}")
     if axolotl is not None:
         write_bytes(folder / "axolotl.yaml", axolotl.encode())
     else:
-        told.append("no axolotl.yaml: axolotl knows no such layout")
+        other = (
+            "; with tools it reads the messages of `--for axolotl`, as jsonl" if "tools" in columns else ""
+        )
+        told.append(f"no axolotl.yaml: axolotl knows no such layout{other}")
     return told
 
 

@@ -145,7 +145,7 @@ def _record_set(material: Material, split: str) -> dict[str, Any]:
         id = f"{split}/{name}"
         data = DATA_TYPES.get(kind, "sc:Text")
         field: dict[str, Any] = {"@type": "cr:Field", "@id": id, "name": _plain(name), "dataType": data}
-        if kind == "messages":
+        if kind in ("messages", "tool messages"):  # of calls readers find no row where a message has none
             del field["dataType"]
             field["repeated"] = True
             field["subField"] = [

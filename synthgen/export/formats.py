@@ -11,14 +11,15 @@ from typing import Any
 
 import orjson
 
+from synthgen.calls import functions, listed, parsed
 from synthgen.conversation import NoConversation, conversation, parts_of
 from synthgen.errors import UsageError
 from synthgen.export.rows import Kind
 
 FORMATS = ("messages", "prompt-completion", "sharegpt", "alpaca", "preference", "kto", "text")
 CONSUMERS = ("trl", "axolotl", "llamafactory")
-CALLING = frozenset({"role", "content", "name", "tool_call_id", "tool_calls"})
 _FROM = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+CALLED = ("function_call", "observation")
 _ENDS = ("<|im_start|>", "<|im_end|>")
 
 Row = Mapping[str, Any]
@@ -65,10 +66,19 @@ def taken(row: Row) -> frozenset[str]:
     return parts_of(row)
 
 
-def tools_of(row: Row) -> str | None:
-    """The descriptions of tools that go with a row, as JSON."""
+def tools_of(row: Row, format: str, consumer: str) -> Any:
+    """The descriptions of tools that go with a row, as the trainer documents them: mostly as JSON."""
     tools = row.get("tools")
-    return tools if tools is None or isinstance(tools, str) else orjson.dumps(tools).decode()
+    text = tools if tools is None or isinstance(tools, str) else orjson.dumps(tools).decode()
+    if consumer == "axolotl":
+        return text if (found := listed(text)) is None else found
+    return functions(text) if format == "sharegpt" else text
+
+
+def renamed(messages: Messages) -> bool:
+    """Whether calls have ids that ShareGPT loses: others than they get when they are read again."""
+    ids = [call.get("id") for message in messages for call in message.get("tool_calls") or ()]
+    return ids != [f"call_{number}" for number in range(1, len(ids) + 1)]
 
 
 def alternates(messages: Messages) -> bool:
@@ -108,7 +118,7 @@ def _conversation(row: Row) -> list[Mapping[str, Any]]:
     if isinstance(messages, list) and messages:
         return messages
     try:
-        return list(conversation(row))
+        return list(conversation(row, calls=True))
     except NoConversation as error:
         raise Unfit(str(error)) from None
 
@@ -141,30 +151,56 @@ def _content(message: Mapping[str, Any]) -> str:
 
 
 def _turns(messages: Messages) -> list[dict[str, str]]:
-    return [_turn(message) for message in messages]
+    """Raises Unfit where what is read again would be another conversation."""
+    turns = [_turn(message) for message in messages]
+    if any(turn["from"] in CALLED for turn in turns):
+        again = conversation({"conversations": turns}, calls=True)
+        if _answered(again) != _answered(messages):
+            raise Unfit(
+                "a result does not come in the order of the calls, by which alone a turn is one's result"
+            )
+    return turns
+
+
+def _answered(messages: Messages) -> list[int | None]:
+    """Of each message the number of the call whose result it is."""
+    ids = [call.get("id") for message in messages for call in message.get("tool_calls") or ()]
+    numbers = {id: number for number, id in enumerate(ids)}
+    return [numbers.get(message.get("tool_call_id")) for message in messages]
 
 
 def _turn(message: Mapping[str, Any]) -> dict[str, str]:
-    role = str(message["role"])
-    if message.get("tool_calls") and not message.get("content"):
+    role, content = str(message["role"]), message.get("content")
+    if message.get("tool_calls"):
+        if content:
+            raise Unfit("a turn cannot be a text and a call of a tool")
         calls = [_call(each) for each in message["tool_calls"]]
         return {
             "from": "function_call",
             "value": orjson.dumps(calls if len(calls) > 1 else calls[0]).decode(),
         }
     known = {key for key, value in message.items() if value} - {"role", "content", "name", "tool_call_id"}
-    if role not in _FROM or known or not isinstance(message.get("content"), str):
+    if role not in _FROM or known or not isinstance(content, str):
         raise Unfit(f"a turn cannot be a message of {role} with {', '.join(sorted(known)) or 'no text'}")
-    return {"from": _FROM[role], "value": str(message["content"])}
+    return {"from": _FROM[role], "value": content}
 
 
 def _call(said: Mapping[str, Any]) -> dict[str, Any]:
     function = said.get("function", said)
-    arguments = function.get("arguments")
-    return {
-        "name": function.get("name"),
-        "arguments": orjson.loads(arguments) if isinstance(arguments, str) else arguments,
-    }
+    return {"name": function.get("name"), "arguments": as_object(function.get("arguments"))}
+
+
+def as_object(arguments: Any) -> Any:
+    """The arguments of a call as an object, where they are the JSON of one that no reader reads otherwise."""
+    if not isinstance(arguments, str):
+        return arguments
+    value = parsed(arguments)
+    if not isinstance(value, dict):
+        return arguments
+    try:
+        return value if orjson.loads(orjson.dumps(value)) == value else arguments
+    except (TypeError, ValueError):  # numbers that have no room in 64 bits
+        return arguments
 
 
 def _alpaca(row: Row) -> Iterator[dict[str, Any]]:

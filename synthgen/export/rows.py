@@ -21,11 +21,12 @@ JSON_FIELD = {b"synthgen": b"json"}
 
 Kind = Literal[
     "text", "boolean", "integer", "number", "json",
-    "messages", "tool messages", "turns", "message", "turn", "pairs",
+    "messages", "tool messages", "turns", "tool turns", "message", "turn", "pairs",
 ]  # fmt: skip
 """What a column holds: a value of one type, or any as JSON in a text; {role, content} or {from, value}, one
 or many, with calls of tools whose arguments are JSON; pairs of texts.
 """
+CALLING = ("role", "content", "tool_calls", "tool_call_id", "name")  # what a message among calls may have
 
 
 class RowWriter(Protocol):
@@ -184,6 +185,7 @@ class _Rows:
         self._json = [field.name for field in schema if holds_json(field)]
         conversation = arrow_schema({"messages": "messages"}).field("messages").type
         self._conversations = [field.name for field in schema if field.type == conversation]
+        self._calling = [field.name for field in schema if holds_calls(field)]
 
     def add(self, row: Mapping[str, Any], size: int) -> bool:
         """Whether it is time for a group."""
@@ -191,6 +193,10 @@ class _Rows:
             for message in row[name] or ():
                 if len(message) != 2:  # Arrow would leave the rest behind without a word
                     raise RunError(f"a message of {row.get('id')} has more than a role and a content")
+        for name in self._calling:
+            for message in row[name] or ():
+                if more := message.keys() - {*CALLING}:
+                    raise RunError(f"a message of {row.get('id')} has {', '.join(sorted(more))}")
         if self._json:
             values = {name: value for name in self._json if (value := row.get(name)) is not None}
             row = {**row, **{name: orjson.dumps(value).decode() for name, value in values.items()}}
@@ -217,7 +223,7 @@ def arrow_schema(columns: Mapping[str, Kind]) -> Any:
     turn = pa.struct([("from", text), ("value", text)])
     function = pa.struct([("name", text), ("arguments", text)])
     call = pa.struct([("id", text), ("type", text), ("function", function)])
-    calling = [*message, ("name", text), ("tool_call_id", text), ("tool_calls", pa.list_(call))]
+    calling = [*message, ("tool_calls", pa.list_(call)), ("tool_call_id", text), ("name", text)]
     types = {
         "text": text,
         "json": text,
@@ -229,6 +235,7 @@ def arrow_schema(columns: Mapping[str, Kind]) -> Any:
         "tool messages": pa.list_(pa.struct(calling)),
         "turn": turn,
         "turns": pa.list_(turn),
+        "tool turns": pa.list_(turn),
         "pairs": pa.list_(pa.list_(text)),
     }
     fields = [
@@ -241,3 +248,15 @@ def arrow_schema(columns: Mapping[str, Kind]) -> Any:
 def holds_json(field: Any) -> bool:
     """Whether a field of a schema was of the kind `json`."""
     return bool((field.metadata or {}).items() >= JSON_FIELD.items())
+
+
+def holds_calls(field: Any) -> bool:
+    """Whether a field of a schema was of the kind `tool messages`."""
+    return bool(field.type == arrow_schema({"messages": "tool messages"}).field("messages").type)
+
+
+def without_gaps(messages: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """Messages as they were written: what a message has not is null in a column that others have it in."""
+    if messages is None:
+        return None
+    return [{key: value for key, value in each.items() if value is not None} for each in messages]

@@ -40,7 +40,7 @@ _LLAMAFACTORY: Known = (
     ({"conversations": "turns"}, {**_SHAREGPT, "columns": {"messages": "conversations"}}),
     ({"messages": "messages", "chosen": "message"}, {}),
     ({"messages": "messages"}, {**_SHAREGPT, "columns": {"messages": "messages"}, "tags": _TAGS}),
-    ({"messages": "tool messages"}, {**_SHAREGPT, "columns": {"messages": "messages"}, "tags": _TAGS}),
+    ({"messages": "tool messages"}, {}),  # it would train on the texts, and leave out the calls
     (
         {"instruction": "text"},
         {"columns": {"prompt": "instruction", "query": "input", "response": "output"}},
@@ -75,6 +75,7 @@ _AXOLOTL: Known = (
     ({"messages": "tool messages"}, _CHAT),
     ({"conversations": "turns", "chosen": "turn"}, {}),
     ({"conversations": "turns", "kto_tag": "boolean"}, {}),
+    ({"conversations": "tool turns"}, {}),  # axolotl reads calls from `tool_calls` alone
     (
         {"conversations": "turns"},
         {
@@ -118,7 +119,8 @@ _AXOLOTL: Known = (
 
 def llamafactory(name: str, columns: Columns, files: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
     """dataset_info.json, one entry a file; None where LLaMA-Factory knows no such layout."""
-    about = _first(_LLAMAFACTORY, columns)
+    turns: Columns = {name: "turns" if kind == "tool turns" else kind for name, kind in columns.items()}
+    about = _first(_LLAMAFACTORY, turns)
     if not about:
         return None
     optional = {each: each for each in ("system", "history", "tools") if each in columns}
@@ -140,6 +142,11 @@ def axolotl(columns: Columns, files: Mapping[str, Sequence[str]]) -> str | None:
     if not about:
         return None
     if "tools" in columns and about["type"] == "chat_template":
+        # It takes a list of tools, and no text: Parquet and Arrow have one.
+        if columns["tools"] != "json" or any(
+            not file.endswith(".jsonl") for of in files.values() for file in of
+        ):
+            return None
         about["field_tools"] = "tools"
     said = {"rl": about.pop("rl")} if "rl" in about else {}
     for part, of_split in zip(("datasets", "test_datasets"), files.values(), strict=False):

@@ -178,6 +178,29 @@ def test_croissant_is_valid_and_its_rows_are_read(tmp_path: Path, formats: list[
     assert roles == [b"user", b"assistant"]
 
 
+@pytest.mark.parametrize("formats", [["parquet"], ["jsonl"]])
+def test_croissant_of_calls_is_valid_and_its_rows_are_read(tmp_path: Path, formats: list[str]) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant")
+    call = {"id": "a", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "When?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+    rows = [{"messages": messages, "tools": [{"name": "now"}]}, {"messages": messages[:1], "tools": None}]
+    record = {"from": "row", "tools": {"value": "row.tools", "type": "tools"}}
+    seeds = {"row": {"path": "data/docs.jsonl"}}
+    said = recipe(model=None, steps=None, seeds=seeds, record=record, output={"formats": formats})
+    result = run_it(loaded(tmp_path, said, rows=rows), directory=tmp_path / "run")
+    dataset = mlcroissant.Dataset(result.dir / "dataset" / "croissant.json")
+    assert not dataset.metadata.ctx.issues.errors
+    if formats == ["parquet"]:  # of a line of JSON mlcroissant reads no field that is a list of mappings
+        found = [
+            [turn["train/messages/role"] for turn in row["train/messages"]]
+            for row in dataset.records("train")
+        ]
+        assert found == [[b"user", b"assistant"], [b"user"]]
+
+
 def test_the_table_has_a_row_for_each_record(finished: Path) -> None:
     out = io.StringIO()
     write_csv(Material(finished), out)
