@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from synthgen.engines.base import Completion, Message
+from synthgen.engines.turns import is_open
 from synthgen.recipe import RE_ASKS, Extract, Step
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
 
+OPEN, CLOSE = "<think>", "</think>"
 QUOTED = 4000  # characters of an answer that are shown to the model again
 
 
@@ -29,14 +31,26 @@ class InvalidAnswer(Exception):
         self.told = told or message
 
 
+@dataclass(frozen=True, slots=True)
+class Thoughtful:
+    """An answer, and what the model thought before it; None where it thought nothing."""
+
+    value: Any
+    thoughts: str | None
+
+
 @dataclass(frozen=True)
 class Form:
-    """What an answer has to be, how often it is asked for again, and whether the model is told why."""
+    """What an answer has to be, how often it is asked for again, and whether the model is told why.
+
+    Where it `thinks`, what the model thought is taken off its answer before that is read.
+    """
 
     schema: Mapping[str, Any] | None = None
     extract: Extract | None = None
     retries: int = RE_ASKS
     tells: bool = False
+    thinks: bool = False
 
     @cached_property
     def _validator(self) -> Draft202012Validator:
@@ -50,7 +64,16 @@ class Form:
         return pattern_of(self.extract.regex or "")
 
     def read(self, completion: Completion) -> Any:
-        """What an answer gives: its text, the parsed JSON, or what is taken out. Raises InvalidAnswer."""
+        """What an answer gives: its text, the parsed JSON, or what is taken out; where it thinks, Thoughtful.
+
+        Raises InvalidAnswer.
+        """
+        if not self.thinks:
+            return self._value(completion)
+        thoughts, text = _apart(completion)
+        return Thoughtful(self._value(replace(completion, text=text)), thoughts)
+
+    def _value(self, completion: Completion) -> Any:
         text = completion.text.strip()
         if not text:
             raise InvalidAnswer("the answer is empty")
@@ -68,8 +91,10 @@ class Form:
 
     def again(self, messages: Sequence[Message], answer: str, failure: InvalidAnswer) -> Sequence[Message]:
         """The messages with which it is asked for once more: with this answer and what was wrong with it."""
-        if not self.tells:
+        if not self.tells or is_open(messages):
             return messages
+        if self.thinks:
+            answer = _after_thoughts(answer)
         said = answer.strip()[:QUOTED] or "(nothing)"
         return [
             *messages,
@@ -114,7 +139,37 @@ def form_of(step: Step, schema: Mapping[str, Any] | None) -> Form:
     """The form of a step's answers; `schema` is that of its prompt, which counts unless it has its own."""
     own = step.output if step.output is not None else schema
     retries = RE_ASKS if step.retries is None else step.retries
-    return Form(own, step.extract, retries, step.tells)
+    return Form(own, step.extract, retries, step.tells, step.reasoning is not None)
+
+
+def _apart(completion: Completion) -> tuple[str | None, str]:
+    """What was thought, and the text without it: as the server says, else by the tags in the text.
+
+    Many chat templates write the opening tag themselves, so that the text has only the closing one. Raises
+    InvalidAnswer where the thoughts have no end: cut as it is, a text without tags may be thoughts alone.
+    """
+    text, cut = completion.text, completion.finish_reason == "length"
+    if completion.reasoning is not None and completion.reasoning.strip():
+        if cut and not text.strip():
+            raise InvalidAnswer("the reasoning was cut at max_tokens, before there was an answer")
+        return completion.reasoning.strip(), text
+    before, closed, after = text.partition(CLOSE)
+    if not closed and cut:
+        raise InvalidAnswer(f"the answer was cut at max_tokens before the reasoning's end, {CLOSE}")
+    if not closed and OPEN in text:
+        raise InvalidAnswer(f"the reasoning has no end, {CLOSE}")
+    if not closed:
+        return None, text
+    head, opened, thoughts = before.partition(OPEN)
+    if not opened:
+        head, thoughts = "", before
+    return thoughts.strip() or None, head + after
+
+
+def _after_thoughts(text: str) -> str:
+    """What of an answer that could not be used is shown again."""
+    before, closed, after = text.partition(CLOSE)
+    return after if closed else before.partition(OPEN)[0]
 
 
 def pattern_of(source: str) -> Any:

@@ -234,7 +234,7 @@ class Generation:
                 asked = self._asked(asking, limb, scopes)
                 if fan.branches:
                     return await self._forked(task, limb, asking, asked, number)
-                limb.values[fan.name] = await self._answers(limb, asking, asked)
+                limb.values |= fan.given(await self._answers(limb, asking, asked))
             except _FAILURES as failure:
                 return [self._failed(task, limb, asking, failure)]
         return [self._finished(task, limb)]
@@ -290,7 +290,7 @@ class Generation:
         async def one(turn: int, scope: Mapping[str, Any], ask: _Ask) -> list[Branch]:
             own = limb.forked(turn, scope)
             try:
-                own.values[asking.step.name] = await ask(own.paper)
+                own.values |= asking.step.fan.given(await ask(own.paper))
             except _FAILURES as failure:
                 return [self._failed(task, own, asking, failure)]
             return await self._grow(task, own, place)

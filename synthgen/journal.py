@@ -28,7 +28,7 @@ from synthgen.errors import RunError, UsageError
 
 STATES = ("kept", "dropped", "failed")
 VERSIONS = "versions"  # the folder of a run that later versions are in
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 COMMIT_EVERY = 0.25
 BACKLOG = 8000
 _NETWORK = {
@@ -53,12 +53,15 @@ CREATE TABLE sessions (
 CREATE TABLE requests (
     key BLOB PRIMARY KEY, body BLOB NOT NULL, session INTEGER NOT NULL, issued REAL NOT NULL);
 -- source: the run that an answer was taken from, where this one did not ask for it
+-- reasoning: what the model thought before, where a server said that apart from the text
 CREATE TABLE completions (
     key BLOB PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL, input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL, source TEXT);
+    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL, source TEXT,
+    reasoning TEXT);
 CREATE TABLE set_aside (
     key BLOB NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL, input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL, source TEXT);
+    output_tokens INTEGER NOT NULL, session INTEGER NOT NULL, arrived REAL NOT NULL, source TEXT,
+    reasoning TEXT);
 -- final: 0 it will be asked again, 1 given up for good, 2 answered, and the answer could not be used
 CREATE TABLE failures (
     key BLOB NOT NULL, error TEXT NOT NULL, final INTEGER NOT NULL, session INTEGER NOT NULL,
@@ -115,6 +118,10 @@ CREATE TABLE checkpoints (
     4: """
 CREATE TABLE asked (
     content BLOB NOT NULL, key BLOB NOT NULL, PRIMARY KEY (content, key)) WITHOUT ROWID;
+""",
+    5: """
+ALTER TABLE completions ADD COLUMN reasoning TEXT;
+ALTER TABLE set_aside ADD COLUMN reasoning TEXT;
 """,
 }
 
@@ -200,9 +207,9 @@ class Journal:
 
         `source` names the run that it was taken from, where nobody was asked.
         """
-        text = storable(completion.text)
-        if text is not completion.text:
-            completion = replace(completion, text=text)
+        text, reasoning = storable(completion.text), completion.reasoning and storable(completion.reasoning)
+        if text is not completion.text or reasoning is not completion.reasoning:
+            completion = replace(completion, text=text, reasoning=reasoning)
         completion = self._fresh.setdefault(key, completion)
         self.had_answers = True
         values = (
@@ -214,6 +221,7 @@ class Journal:
             self.session,
             time.time(),
             source,
+            completion.reasoning,
         )
         self._waiting.append((_COMPLETION, values))
         return completion
@@ -234,7 +242,9 @@ class Journal:
         if fresh is not None:
             return fresh
         row = self._read.execute(
-            "SELECT text, finish_reason, input_tokens, output_tokens FROM completions WHERE key = ?", (key,)
+            "SELECT text, finish_reason, input_tokens, output_tokens, reasoning FROM completions "
+            "WHERE key = ?",
+            (key,),
         ).fetchone()
         return Completion(*row) if row else None
 
@@ -552,8 +562,8 @@ _PROGRESS = "UPDATE versions SET progress = ? WHERE version = ?"
 _REQUEST = "INSERT OR IGNORE INTO requests (key, body, session, issued) VALUES (?, ?, ?, ?)"
 _COMPLETION = (
     "INSERT OR IGNORE INTO completions "
-    "(key, text, finish_reason, input_tokens, output_tokens, session, arrived, source) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "(key, text, finish_reason, input_tokens, output_tokens, session, arrived, source, reasoning) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ASKED = "INSERT OR IGNORE INTO asked (content, key) VALUES (?, ?)"
 _FAILURE = "INSERT INTO failures (key, error, final, session, at) VALUES (?, ?, ?, ?, ?)"
@@ -851,11 +861,13 @@ class Answers:
         errors = self._reader.execute(
             "SELECT session, at, error FROM failures WHERE key = ? AND session <= ?", values
         ).fetchall()
+        # As it was before there were thoughts apart: what was sealed without them stays as it was.
+        answers = [row if row[-1] is not None else row[:-1] for row in answers]
         return sorted(answers, key=repr), sorted(errors)
 
 
 _ANSWERS = (
-    "SELECT session, arrived, text, finish_reason, input_tokens, output_tokens, source FROM {} "
+    "SELECT session, arrived, text, finish_reason, input_tokens, output_tokens, source, reasoning FROM {} "
     "WHERE key = ? AND session <= ?"
 )
 

@@ -15,6 +15,7 @@ from synthgen import recipe as language
 from synthgen.answers import Form, form_of, pattern_of
 from synthgen.balance import Balance, balance_of
 from synthgen.chain import ChainFilter
+from synthgen.engines.keys import at_openai
 from synthgen.errors import Problem, RecipeError, UsageError
 from synthgen.growth import Grown, grown_of
 from synthgen.loading_checks import Checks
@@ -385,9 +386,11 @@ class _Loader:
         """What nothing looks at is worth a word."""
         self.checks.used |= {name.partition(".")[0] for name in self.recipe.balance}
         steps = [name for name, _ in self.recipe.named_steps()]
+        thoughts = {step.reasoning for _, step in self.recipe.named_steps()}
         for name in self.recipe.fields if steps else ():
             if name not in self.checks.used:
                 what = "step" if name in steps else "seed" if name in self.recipe.seeds else "item"
+                what = "reasoning" if name in thoughts else what
                 self.checks.notices.append(f"{what} {name}: no prompt and no part of the record uses it")
 
     def _limit(self, rows: Mapping[str, Rows]) -> int | None:
@@ -448,6 +451,7 @@ class _Loader:
             prompt = prompts[name]
             self._check_form(loc, step, prompt)
             if prompt is not None:
+                self._check_turn(loc, step, prompt, models.get(step.model or ""))
                 sampling = self._sampling(loc, step.sampling)
                 form = form_of(step, prompt.schema)
                 model = step.model or ""
@@ -528,6 +532,24 @@ class _Loader:
                 pattern_of(step.extract.regex)
         except ValueError as error:
             self.checks.wrong((*loc, "extract", "regex"), f"not a regular expression of RE2: {error}")
+
+    def _check_turn(
+        self, loc: tuple[str | int, ...], step: language.Step, prompt: Prompt, model: ModelRef | None
+    ) -> None:
+        """A model can write the user's turn only where its chat template can be had."""
+        if prompt.writes == "assistant":
+            return
+        if step.output is not None:
+            self.checks.wrong(
+                (*loc, "output"), "a user's turn is free text: with `writes: user` there is no `output:`"
+            )
+        served = model is not None and (model.engine == "openai" or model.base_url is not None)
+        if model is not None and served and (model.base_url is None or at_openai(model.base_url)):
+            self.checks.wrong(
+                (*loc, "prompt"),
+                "OpenAI's service writes answers alone, and this prompt says `writes: user`",
+                "use the engine vllm or llamacpp, or a server of vLLM or llama.cpp as `base_url:`",
+            )
 
     def shape(self) -> RowShape:
         """How a record becomes a row."""

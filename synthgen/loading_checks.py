@@ -53,7 +53,8 @@ class Checks:
         if not isinstance(given, str):
             raw = given.model_dump_json(exclude_none=True).encode()
             schema = given.output if isinstance(given, PromptBody) else None
-            prompt = make_prompt("inline", given.turns(), schema, raw)
+            writes = given.writes if isinstance(given, PromptBody) else None
+            prompt = make_prompt("inline", given.turns(), schema, raw, writes=writes)
             self._turns(self.file, loc, prompt, given, known)
             self.schema(self.file, (*loc, "output"), schema)
             return prompt
@@ -75,7 +76,8 @@ class Checks:
             self.problems.extend(recipe_problems(file, error, kind))
             return None
         schema = body.output if isinstance(body, PromptBody) else None
-        prompt = make_prompt(given, body.turns(), schema, file.text.encode(), path)
+        writes = body.writes if isinstance(body, PromptBody) else None
+        prompt = make_prompt(given, body.turns(), schema, file.text.encode(), path, writes)
         self._turns(file, (), prompt, body, known)
         self.schema(file, ("output",), schema)
         return prompt

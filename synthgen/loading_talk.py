@@ -28,6 +28,8 @@ def voice_prompts(
         found[f"{name}/{key}"] = prompt = checks.prompt(where, voice.prompt, known | {*SEEN[key]}, PromptBody)
         if key == "user" and prompt is not None and prompt.schema is not None:
             checks.wrong(where, "what the user says is text: its prompt has no `output:`")
+        if prompt is not None and prompt.writes != "assistant":
+            checks.wrong(where, "in a conversation everyone is asked for an answer: no `writes: user` here")
     return found
 
 

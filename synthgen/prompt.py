@@ -168,22 +168,29 @@ class Expression:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt ready to render: its name, its messages' templates, and its answer's JSON schema."""
+    """A prompt ready to render: its name, its messages' templates, and its answer's JSON schema.
+
+    `writes` is whose turn the model writes after them: the assistant's, or the user's.
+    """
 
     name: str
     turns: Sequence[tuple[str, TextTemplate]]
     schema: Mapping[str, Any] | None
     sha256: str
     file: Path | None = None
+    writes: str = "assistant"
 
     def render(self, values: Mapping[str, Any]) -> list[dict[str, str]]:
-        """The messages, in order. Raises PromptFailed."""
+        """The messages, in order; a turn of the user's that the model writes is the last, without content.
+
+        Raises PromptFailed.
+        """
         messages = []
         for role, template in self.turns:
             content = template.render(values)
             if content or role != "system":
                 messages.append({"role": role, "content": content})
-        return messages
+        return messages if self.writes == "assistant" else [*messages, {"role": self.writes}]
 
 
 def make_prompt(
@@ -192,7 +199,9 @@ def make_prompt(
     schema: Mapping[str, Any] | None,
     raw: bytes,
     file: Path | None = None,
+    writes: str | None = None,
 ) -> Prompt:
     """A prompt from its parts; `raw` is what was read, whose digest names it in the provenance."""
     digest = hashlib.sha256(raw).hexdigest()
-    return Prompt(name, [(role, TextTemplate(text)) for role, text in turns], schema, digest, file)
+    templates = [(role, TextTemplate(text)) for role, text in turns]
+    return Prompt(name, templates, schema, digest, file, writes or "assistant")

@@ -25,4 +25,7 @@ def read_prompt(path: Path) -> Prompt:
     except ValidationError as error:
         first = error.errors()[0]
         raise RecipeError([Problem(f"is not a prompt: {first['msg']}", file.path)]) from None
+    if body.writes is not None:
+        said = "lets the model write the user's turn, and a filter asks for an answer"
+        raise RecipeError([Problem(said, file.path)])
     return make_prompt(path.stem, body.turns(), body.output, file.text.encode(), file.path)

@@ -115,24 +115,40 @@ MessageTemplate = dict[Role, str]
 
 
 class PromptBody(Part):
-    """A prompt: one template a message, and the JSON schema its answer is decoded under, if any."""
+    """A prompt: one template a message, whose turn is next, and the JSON schema of the answer, if any."""
 
     model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"required": ["user"]}, {"required": ["messages"]}]}
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("user", "messages", "writes")]}
     )
 
     description: str | None = None
     system: str | None = None
     user: str | None = None
     messages: list[MessageTemplate] | None = None
+    writes: Literal["user"] | None = Field(
+        None, description="The model writes the user's next turn, not an answer (Magpie)."
+    )
     output: dict[str, Json] | None = None
 
     @model_validator(mode="after")
     def _has_messages(self) -> PromptBody:
-        if (self.user is None) == (self.messages is None):
+        if self.writes is None and (self.user is None) == (self.messages is None):
             raise ValueError(NO_MESSAGES)
         if self.messages is not None and self.system is not None:
             raise ValueError("put the system message into `messages:`, as its first")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_the_turn_open(self) -> PromptBody:
+        if self.writes is None:
+            return self
+        if self.user is not None or (self.messages and "user" in self.messages[-1]):
+            raise ValueError(
+                "`writes: user` leaves the user's turn to the model: before it there is a system message, or "
+                "`messages:` that end with the assistant's"
+            )
+        if self.output is not None:
+            raise Misplaced("a user's turn is free text: with `writes: user` there is no `output:`", "output")
         return self
 
     @field_validator("messages")
@@ -145,9 +161,8 @@ class PromptBody(Part):
         """Role and template of each message, in order."""
         if self.messages is not None:
             return [next(iter(message.items())) for message in self.messages]
-        turns: list[tuple[Role, str]] = [("system", self.system)] if self.system is not None else []
-        assert self.user is not None
-        return [*turns, ("user", self.user)]
+        turns: list[tuple[Role, str | None]] = [("system", self.system), ("user", self.user)]
+        return [(role, template) for role, template in turns if template is not None]
 
 
 def _one_key_each(value: Any, what: str, *at: str) -> None:
@@ -304,6 +319,9 @@ class Step(Part):
         description="The JSON schema that answers are decoded under, in place of the prompt's.",
     )
     extract: Extract | None = Field(None, description="What is taken out of an answer, for want of a schema.")
+    reasoning: Identifier | None = Field(
+        None, description="The name of a field for what the model thought before its answer, apart from it."
+    )
     retries: int | None = Field(
         None, ge=0, le=20, description="How often an answer that cannot be used is asked for again (2)."
     )
@@ -332,6 +350,8 @@ class Step(Part):
             for key in ("output", "extract"):
                 if getattr(self, key) is not None:
                     raise Misplaced("what is said in a conversation is text, without a form", key)
+            if self.reasoning is not None:
+                raise Misplaced("a conversation keeps no reasoning apart", "reasoning")
         if self.extract is not None and self.output is not None:
             raise Misplaced("a step has either `output:` or `extract:`, not both", "extract")
         if self.n is not None and self.foreach is not None:
@@ -666,6 +686,12 @@ class Recipe(Part):
                     f"the name {name!r} is given twice among seeds and steps", "steps", place, name
                 )
             taken.add(name)
+            if step.reasoning in taken:
+                raise Misplaced(
+                    f"the name {step.reasoning!r} is taken; call the reasoning's field something else",
+                    *("steps", place, name, "reasoning"),
+                )
+            taken |= {step.reasoning} if step.reasoning else set()
             if step.foreach is not None and step.item in taken:
                 raise Misplaced(
                     f"the name {step.item!r} of an item is taken; give another with `as:`",
@@ -698,10 +724,11 @@ class Recipe(Part):
 
     @property
     def fields(self) -> list[str]:
-        """What a finished branch has values for: seeds, then steps with the items that they go through."""
+        """What a finished branch has values for: seeds, then steps with their items and their reasoning."""
         names = list(self.seeds)
         for name, step in self.named_steps():
             names += [*([step.item] if step.foreach is not None and not step.gather else []), name]
+            names += [step.reasoning] if step.reasoning else []
         return names
 
     def filter_uses(self) -> list[tuple[str, FilterUse]]:

@@ -42,7 +42,9 @@ class Others:
             other.connection.close()
 
 
-_ANSWER = "SELECT text, finish_reason, input_tokens, output_tokens FROM completions AS c WHERE key = ?"
+_ANSWER = (
+    "SELECT text, finish_reason, input_tokens, output_tokens, reasoning FROM completions AS c WHERE key = ?"
+)
 _USABLE = " AND NOT EXISTS (SELECT 1 FROM failures AS f WHERE f.key = c.key AND f.final = 2)"
 
 

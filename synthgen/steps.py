@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthgen.answers import Thoughtful
 from synthgen.prompt import Expression, Prompt, PromptFailed
 from synthgen.recipe import MOST, Conversation, Step, Voice
 
@@ -33,6 +34,7 @@ class Fan:
     gathers: bool = False
     when: Expression | None = None
     conversation: Conversation | None = None
+    reasoning: str | None = None
 
     @property
     def branches(self) -> bool:
@@ -42,7 +44,8 @@ class Fan:
     @property
     def names(self) -> list[str]:
         """The fields that it adds, in order."""
-        return [self.item, self.name] if self.foreach is not None and self.branches else [self.name]
+        names = [self.item, self.name] if self.foreach is not None and self.branches else [self.name]
+        return [*names, self.reasoning] if self.reasoning else names
 
     def scopes(self, values: Values) -> list[dict[str, Any]] | None:
         """What each of its questions sees besides, in order; None where the step is skipped.
@@ -76,6 +79,16 @@ class Fan:
                 found.append(failure)
         return found
 
+    def given(self, answer: Any) -> dict[str, Any]:
+        """The fields that its answer fills, or the list of its answers."""
+        if self.reasoning is None:
+            return {self.name: answer}
+        each: Sequence[Thoughtful] = answer if self.gathers else [answer]
+        values, thoughts = [one.value for one in each], [one.thoughts for one in each]
+        if not self.gathers:
+            return {self.name: values[0], self.reasoning: thoughts[0]}
+        return {self.name: values, self.reasoning: thoughts}
+
     def skipped(self) -> dict[str, None]:
         """The fields that it adds where it is skipped."""
         return dict.fromkeys(self.names)
@@ -98,6 +111,7 @@ def fan_of(name: str, step: Step) -> Fan:
         step.gather,
         Expression(step.when) if step.when is not None else None,
         step.conversation,
+        step.reasoning,
     )
 
 

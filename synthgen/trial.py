@@ -66,7 +66,7 @@ def trial(loaded: Loaded) -> Trial:
             for name, rendered in asked.items():
                 times = loaded.questions[name]
                 messages[name] += times * len(rendered)
-                characters[name] += times * sum(len(message["content"]) for message in rendered)
+                characters[name] += times * sum(len(message.get("content", "")) for message in rendered)
     if tasks and len(failures) == len(tasks):
         raise RecipeError(failures[:1])
     count = max(len(tasks) - len(failures), 1)

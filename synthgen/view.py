@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from synthgen.provenance.statement import tree_of
 RECENT = 1000
 BATCH = 256
 OUTCOMES = {0: "asked again", 1: "given up", 2: "the answer could not be used"}
-ANSWER = ("text", "finish_reason", "input_tokens", "output_tokens", "source")
+ANSWER = ("text", "finish_reason", "input_tokens", "output_tokens", "source", "reasoning")
 
 
 class RunView:
@@ -194,9 +194,9 @@ class RunView:
             "key": key.hex(),
             "seed": sampling_seed(key),
             "request": orjson.loads(request[0]) if request else None,
-            "answer": dict(zip(ANSWER, answer, strict=False)) if answer else None,
+            "answer": _answer(answer) if answer else None,
             "failures": [{"error": error, "outcome": OUTCOMES[final]} for error, final, _, _ in tries],
-            "set_aside": [dict(zip(ANSWER, each, strict=False)) for each in aside],
+            "set_aside": [_answer(each) for each in aside],
             "attempts": [
                 {"outcome": outcome, "error": error, "session": session, "at": _time(at)}
                 for at, session, outcome, error in sorted(attempts, key=lambda each: each[0])
@@ -236,6 +236,12 @@ class RunView:
                 return tree_of(stored_records(self._journal, self.version))
             tree.append(leaf)
         return tree
+
+
+def _answer(row: Sequence[Any]) -> dict[str, Any]:
+    """An answer as it is told, with what was thought before it where there is any."""
+    told = dict(zip(ANSWER, row, strict=False))
+    return told if told["reasoning"] is not None else {k: v for k, v in told.items() if k != "reasoning"}
 
 
 def _time(seconds: float) -> str:

@@ -61,6 +61,7 @@ class Settings:
     redirect: str | None = None
     keep_bodies: bool = False
     keep_answers: bool = False
+    reasoning: str | None = None  # the name under which a message has what was thought before its text
 
 
 class StandIn:
@@ -280,7 +281,10 @@ class _Connection(asyncio.Protocol):
             text = " \n"
         elif unusable == "invalid":
             text = '{"neither": "here nor there"}'
-        choices = [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": why}]
+        message = {"role": "assistant", "content": text}
+        if settings.reasoning is not None:
+            message[settings.reasoning] = f"\nLet me think of {text[:20]}\n"
+        choices = [{"index": 0, "message": message, "finish_reason": why}]
         answer = {
             "id": "chatcmpl-0",
             "object": "chat.completion",

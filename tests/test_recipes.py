@@ -53,7 +53,7 @@ def test_curating_what_exists_drops_what_was_planted(tmp_path: Path) -> None:
 # How many of four rows are kept at the least: the embedded model knows no French, and little Python.
 WRITTEN = {
     "quickstart": 2, "classify": 2, "preference-pairs": 2, "backtranslation": 1, "persona-chat": 1,
-    "rewrite-and-clean": 1, "code-exercises": 0, "translation-pairs": 0,
+    "rewrite-and-clean": 1, "code-exercises": 0, "magpie": 1, "translation-pairs": 0,
 }  # fmt: skip
 
 

@@ -137,6 +137,8 @@ def compared(
         )
         if at is None and one != other
     ]
+    if at is None and before.reasoning is not None and before.reasoning != given.reasoning:
+        otherwise.append("the same text after other thoughts")
     same = at is None and not otherwise
     found = points(said, answer, name, now)
     if not same and not found and (why := company(said["engine"], answer.engines[name])):

@@ -101,11 +101,13 @@ class RecordedRun:
     def answer(self, key: bytes) -> Answer | None:
         """The answer to a request."""
         row = self.journal.execute(
-            "SELECT c.text, c.finish_reason, c.input_tokens, c.output_tokens, c.source, s.engines "
-            "FROM completions AS c LEFT JOIN sessions AS s ON s.session = c.session WHERE c.key = ?",
+            "SELECT c.text, c.finish_reason, c.input_tokens, c.output_tokens, c.reasoning, c.source, "
+            "s.engines FROM completions AS c LEFT JOIN sessions AS s ON s.session = c.session "
+            "WHERE c.key = ?",
             (key,),
         ).fetchone()
         if row is None:
             return None
-        engines = orjson.loads(row[5]) if row[5] else {}
-        return Answer(Completion(*row[:4]), row[4], engines if isinstance(engines, dict) else {})
+        *said, source, noted = row
+        engines = orjson.loads(noted) if noted else {}
+        return Answer(Completion(*said), source, engines if isinstance(engines, dict) else {})

@@ -195,11 +195,11 @@ class _Replay:
         asked = self._asked(fan, values, scopes)
         if fan.branches:
             turn = self._turn(fan, scopes)
-            values |= {**scopes[turn], fan.name: asked[turn]()}
+            values |= {**scopes[turn], **fan.given(asked[turn]())}
         elif fan.gathers:
-            values[fan.name] = [ask() for ask in asked]
+            values |= fan.given([ask() for ask in asked])
         else:
-            values[fan.name] = asked[0]()
+            values |= fan.given(asked[0]())
 
     def _turn(self, fan: Fan, scopes: Sequence[Mapping[str, Any]]) -> int:
         """Which of a step's questions is that of this branch."""

@@ -28,6 +28,10 @@ def export(
     plain_texts: Annotated[
         bool, typer.Option("--plain", help="Prompts and answers as texts, not as lists of messages.")
     ] = False,
+    reasoning: Annotated[
+        str | None,
+        typer.Option("--reasoning", help="A field to put before the answer, as <think>...</think>."),
+    ] = None,
     skip: Annotated[
         bool, typer.Option("--skip", help="Leave out, and count, rows that the format cannot hold.")
     ] = False,
@@ -64,6 +68,7 @@ def export(
             files=files,
             plain=plain_texts,
             skip=skip,
+            reasoning=reasoning,
         )
     for notice in done.notices:
         note(plain(notice, 1000))

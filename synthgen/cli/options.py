@@ -13,6 +13,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+OPEN = "… (the model writes this turn)"  # in place of a message's text
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe's file, or the name of one that ships.")]
 DirectoryArgument = Annotated[Path, typer.Argument(help="A run directory.")]
 VersionOption = Annotated[

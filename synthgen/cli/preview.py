@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synthgen.cli.options import (
+    OPEN,
     AllowOption,
     BaseUrlOption,
     EngineOption,
@@ -104,6 +105,7 @@ def _asked(loaded: Loaded, run: Path, seen: Sequence[Judged]) -> list[list[dict[
                         "step": name,
                         "attempt": request["attempt"],
                         "messages": request["messages"],
+                        **({"reasoning": answer["reasoning"]} if answer and "reasoning" in answer else {}),
                         "answer": answer["text"] if answer else None,
                         "errors": [failure["error"] for failure in told["failures"]],
                     }
@@ -148,7 +150,9 @@ def _show(
         before.add(step["key"])
         out(f"step {step['step']}{again}")
         for message in step["messages"]:
-            out(_indented(f"[{message['role']}] {message['content']}"))
+            out(_indented(f"[{message['role']}] {message.get('content', OPEN)}"))
+        if "reasoning" in step:
+            out(_indented(f"(thought) {step['reasoning']}"))
         out(_indented(f"-> {step['answer']}"))
         for error in step["errors"]:
             out(_indented(f"! {error}"))

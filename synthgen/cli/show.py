@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.cli.options import DirectoryArgument, JsonOption, VersionOption, out, out_json, plain
+from synthgen.cli.options import OPEN, DirectoryArgument, JsonOption, VersionOption, out, out_json, plain
 from synthgen.record import message_text
 
 
@@ -109,7 +109,7 @@ def measured(name: str, verdict: dict[str, Any]) -> str:
 def show_request(request: dict[str, Any], indent: str = "  ") -> None:
     """What was asked and answered, and every try that failed."""
     for message in (request["request"] or {}).get("messages", []):
-        out(f"{indent}[{plain(str(message['role']), 40)}] {plain(str(message['content']), 500)}")
+        out(f"{indent}[{plain(str(message['role']), 40)}] {plain(str(message.get('content', OPEN)), 500)}")
     for each in request["attempts"]:
         if each["error"] is not None:
             when = f"session {each['session']}, {plain(each['at'], 40)}"
@@ -118,6 +118,8 @@ def show_request(request: dict[str, Any], indent: str = "  ") -> None:
         out(f"{indent}set aside: {plain(answer['text'], 500)}")
     answer = request["answer"]
     if answer is not None:
+        if answer.get("reasoning"):
+            out(f"{indent}thought: {plain(answer['reasoning'], 2000)}")
         taken = f", taken from the run {plain(answer['source'], 80)}" if answer["source"] else ""
         out(
             f"{indent}answer ({plain(answer['finish_reason'], 40)}, {answer['input_tokens']:,} tokens in, "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.cli.options import (
+    OPEN,
     AllowOption,
     BaseUrlOption,
     EngineOption,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 CHARACTERS_A_TOKEN = 4
 TOKENS_A_MESSAGE = 5
-FAN = ("n", "foreach", "as", "gather", "when", "extract", "retries", "conversation")
+FAN = ("n", "foreach", "as", "gather", "when", "extract", "retries", "reasoning", "conversation")
 
 
 def validate(
@@ -161,6 +162,7 @@ def _fan(step: LoadedStep) -> dict[str, Any]:
         "when": fan.when.source if fan.when else None,
         "extract": step.form.extract.model_dump(exclude_none=True) if step.form.extract else None,
         "retries": step.form.retries if step.form.tells else None,
+        "reasoning": fan.reasoning,
         "conversation": _conversation(step) or None,
     }
     return {name: value for name, value in said.items() if value is not None}
@@ -224,7 +226,7 @@ def _show(loaded: Loaded, plan: dict[str, Any]) -> None:
         out("the first prompt:")
         for message in plan["first_prompt"]:
             out(f"  [{message['role']}]")
-            for line in plain(message["content"]).splitlines():
+            for line in plain(message.get("content", OPEN)).splitlines():
                 out(f"    {line}")
     for notice in plan["notices"]:
         out(f"note: {notice}")

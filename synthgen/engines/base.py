@@ -16,6 +16,7 @@ Message = Mapping[str, Any]
 class Request:
     """One prompt with everything that shapes its completion.
 
+    A last message without content is a turn that the model is to write itself (`engines.turns`).
     `sampling` uses the names of vLLM's sampling parameters and never holds a seed: `seed` is that of
     this request alone. `schema` is a JSON schema that the answer must be decoded under.
     """
@@ -29,12 +30,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An engine's answer: its text, why it ended (`stop`, `length`, ...) and its size in tokens."""
+    """An engine's answer: its text, why it ended (`stop`, `length`, ...) and its size in tokens.
+
+    `reasoning` is what the model thought before, where a server says that apart from the text.
+    """
 
     text: str
     finish_reason: str
     input_tokens: int
     output_tokens: int
+    reasoning: str | None = None
 
 
 class RequestFailed(Exception):

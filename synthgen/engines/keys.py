@@ -43,6 +43,11 @@ def server_url(base_url: str) -> URL:
     return url.with_query(None).with_fragment(None).with_path(url.path.rstrip("/"), encoded=False)
 
 
+def at_openai(base_url: str) -> bool:
+    """Whether this is the address of OpenAI's own service."""
+    return server_url(base_url).host == OPENAI_HOST
+
+
 def config_path(environ: Mapping[str, str]) -> Path:
     """The user's own configuration file, whether it exists or not."""
     import platformdirs

@@ -26,13 +26,14 @@ from synthgen.engines.base import (
     Token,
 )
 from synthgen.engines.hardware import processor
+from synthgen.engines.turns import OpenTurn, cut, is_open, marked, stops
 from synthgen.errors import EngineUnreachable, UsageError
 from synthgen.models import gguf_metadata
 from synthgen.yamlfile import did_you_mean
 
 SLOTS = 16
 CONTEXT = 2048
-TOKENIZE_SECONDS = 60
+PORT_SECONDS = 60
 
 # What a recipe may set, with the least value that makes sense.
 OPTIONS = {"n_ctx": 64, "slots": 1, "n_parallel": 1, "n_threads": 1, "n_gpu_layers": 0, "n_batch": 32}
@@ -160,26 +161,46 @@ class LlamaCppEngine:
         """The tokens of a text. Raises `RequestRetryable`, or `EngineUnreachable` where it is not running."""
         if self._threads is None or self._server is None:
             raise EngineUnreachable("the llama.cpp engine is not running")
-        address = urlsplit(self._server.listening_address).netloc
-        said = await asyncio.get_running_loop().run_in_executor(self._threads, self._tokenize, address, text)
+        body = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
+        said = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._post, self._server, "/tokenize", body
+        )
         return [Token(int(each["id"]), _piece(each["piece"])) for each in said["tokens"]]
 
-    def _tokenize(self, address: str, text: str) -> Any:
-        """llama.cpp's server says this to those alone who come by its port."""
-        body = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
-        connection = HTTPConnection(address, timeout=TOKENIZE_SECONDS)
+    def _post(self, server: Any, path: str, body: Mapping[str, Any]) -> Any:
+        """What llama.cpp's server says to those alone who come by its port. Raises RequestRetryable."""
+        connection = HTTPConnection(urlsplit(server.listening_address).netloc, timeout=PORT_SECONDS)
         try:
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
-            connection.request("POST", "/tokenize", orjson.dumps(body), headers)
+            connection.request("POST", path, orjson.dumps(body), headers)
             answer = connection.getresponse()
             said = answer.read()
         except (OSError, HTTPException) as error:
-            raise RequestRetryable(f"llama.cpp does not say what tokens a text has: {error}") from error
+            raise RequestRetryable(f"llama.cpp does not answer at {path}: {error}") from error
         finally:
             connection.close()
         if answer.status != 200:
-            raise RequestRetryable(f"llama.cpp does not say what tokens a text has: {answer.status}")
+            raise RequestRetryable(f"llama.cpp does not answer at {path}: {answer.status}")
         return orjson.loads(said)
+
+    def _opened(self, server: Any, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The request for a turn that the model writes itself, as a raw prompt."""
+        turn = self._turn_of(server, body, answer=False)
+        if not turn.end:  # some templates close a user's turn by what opens the answer
+            turn = self._turn_of(server, body, answer=True)
+        chat = ("messages", "chat_template_kwargs")
+        return {
+            **{name: value for name, value in body.items() if name not in chat},
+            "prompt": turn.prompt,
+            "stop": stops(body.get("stop"), turn.end),
+            "preserved_tokens": [turn.end],  # else the mark would be left out of the text, and not be seen
+        }
+
+    def _turn_of(self, server: Any, body: Mapping[str, Any], *, answer: bool) -> OpenTurn:
+        said = {"messages": marked(body["messages"]), "add_generation_prompt": answer}
+        if "chat_template_kwargs" in body:
+            said["chat_template_kwargs"] = body["chat_template_kwargs"]
+        return cut(self._post(server, "/apply-template", said)["prompt"])
 
     async def close(self) -> None:
         """Stop what runs and free the model; may be called at any time, also twice."""
@@ -278,7 +299,7 @@ class LlamaCppEngine:
             if "error" in event:
                 last["error"] = event["error"]
             for choice in event.get("choices", ()):
-                pieces.append(choice["delta"].get("content") or "")
+                pieces.append(choice["delta"].get("content") or "" if "delta" in choice else choice["text"])
                 last["finish_reason"] = choice.get("finish_reason") or last.get("finish_reason")
             if event.get("usage"):
                 last["usage"] = event["usage"]
@@ -287,7 +308,10 @@ class LlamaCppEngine:
         try:
             if stopped.is_set() or self._closed.is_set():
                 raise RequestRetryable("stopped before it began")
-            server.handle_chat_completions(body, receive)
+            if is_open(body.get("messages", ())):
+                server.handle_completions(self._opened(server, body), receive)
+            else:
+                server.handle_chat_completions(body, receive)
         except (ValueError, RuntimeError) as error:
             raise RequestFailed(f"llama.cpp cannot answer this request: {_sentence(str(error))}") from error
         finally:

@@ -11,7 +11,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import orjson
 
@@ -25,11 +25,15 @@ from synthgen.engines.base import (
     request_timeout,
 )
 from synthgen.engines.keys import LOOPBACK, OPENAI_HOST, server_url
+from synthgen.engines.turns import OpenTurn, cut, is_open, marked, stops
 from synthgen.errors import EngineUnreachable, UsageError
 from synthgen.yamlfile import did_you_mean
 
 if TYPE_CHECKING:
     import aiohttp
+    from yarl import URL
+
+_Renders = Literal["llama.cpp", "vLLM"]  # whose server shows how its chat template renders
 
 # Sampling parameters of OpenAI's own service; other servers take vLLM's besides.
 OPENAI_SAMPLING = frozenset(
@@ -87,7 +91,10 @@ class OpenAIEngine:
         self._where = str(url.origin())
         self._at_openai = url.host == OPENAI_HOST
         self._chat = url / "chat/completions"
+        self._raw = url / "completions"
         self._models = url / "models"
+        self._root = url.parent if url.name == "v1" else url  # where servers have what is not OpenAI's
+        self._renders: _Renders | None = None
         self._key = api_key
         self._template_args = dict(template_args or {})
         self._timeout = request_timeout(os.environ)
@@ -136,25 +143,78 @@ class OpenAIEngine:
         session = self._session
         if session is None:
             raise EngineUnreachable(f"the engine at {self._where} is not running")
-        import aiohttp
-
-        body = aiohttp.BytesPayload(self._body(request))
+        address, body = self._chat, self._body(request)
+        if is_open(request.messages):
+            address, body = self._raw, orjson.dumps(await self._opened(session, body))
         began = time.monotonic()
         self._in_flight += 1
         in_flight = self._in_flight
         try:
-            async with session.post(self._chat, data=body, allow_redirects=False) as response:
-                answer = await _read(response)
-                if response.status != 200:
-                    self._refused(response, answer, began)
-        except aiohttp.ClientError as error:
-            raise RequestRetryable(f"connection to {self._where}: {self._clean(_reason(error))}") from error
+            answer = await self._post(session, address, body)
         finally:
             self._in_flight -= 1
         completion = _completion(answer)
         self._answered = True
         self._adaptive.answered(began, in_flight)
         return completion
+
+    async def _post(
+        self, session: aiohttp.ClientSession, address: URL, body: bytes, *, may_lack: bool = False
+    ) -> bytes:
+        """The answer's bytes; nothing where there `may_lack` such an address, and there is none."""
+        import aiohttp
+
+        began = time.monotonic()
+        data = aiohttp.BytesPayload(body)
+        try:
+            async with session.post(address, data=data, allow_redirects=False) as response:
+                answer = await _read(response)
+                if may_lack and response.status in (404, 405, 501):
+                    return b""
+                if response.status != 200:
+                    self._refused(response, answer, began)
+        except aiohttp.ClientError as error:
+            raise RequestRetryable(f"connection to {self._where}: {self._clean(_reason(error))}") from error
+        return answer
+
+    async def _opened(self, session: aiohttp.ClientSession, body: bytes) -> dict[str, Any]:
+        """The request for a turn that the model writes itself, as a raw prompt."""
+        said = orjson.loads(body)
+        asked = {"model": said["model"], "messages": marked(said.pop("messages"))}
+        if "chat_template_kwargs" in said:
+            asked["chat_template_kwargs"] = said.pop("chat_template_kwargs")
+        turn = await self._turn(session, {**asked, "add_generation_prompt": False})
+        if not turn.end:  # some templates close a user's turn by what opens the answer
+            turn = await self._turn(session, {**asked, "add_generation_prompt": True})
+        said |= {"prompt": turn.prompt, "stop": stops(said.get("stop"), turn.end)}
+        if self._renders == "llama.cpp":
+            return {**said, "preserved_tokens": [turn.end]}  # else it would be left out, and not be seen
+        mark = await self._tokens(session, {"model": said["model"], "prompt": turn.end})
+        more = {"stop_token_ids": mark} if len(mark) == 1 else {}
+        return {**said, "add_special_tokens": False, **more}
+
+    async def _turn(self, session: aiohttp.ClientSession, asked: Mapping[str, Any]) -> OpenTurn:
+        """The chat template at work, as llama.cpp's server or vLLM's shows it."""
+        if self._renders != "vLLM":
+            address = self._root / "apply-template"
+            if answer := await self._post(session, address, orjson.dumps(asked), may_lack=True):
+                self._renders = "llama.cpp"
+                return cut(str(_field(answer, "prompt")))
+        tokens = await self._tokens(session, asked)
+        spelt = orjson.dumps({"model": asked["model"], "tokens": tokens})
+        answer = await self._post(session, self._root / "detokenize", spelt)
+        self._renders = "vLLM"
+        return cut(str(_field(answer, "prompt")))
+
+    async def _tokens(self, session: aiohttp.ClientSession, asked: Mapping[str, Any]) -> list[int]:
+        body = orjson.dumps({**asked, "add_special_tokens": False})
+        answer = await self._post(session, self._root / "tokenize", body, may_lack=True)
+        if not answer:
+            raise EngineUnreachable(
+                f"{self._where} does not show its chat template, which a prompt with `writes: user` needs",
+                hint="vLLM's server and llama.cpp's do; or use the engine vllm or llamacpp",
+            )
+        return list(_field(answer, "tokens"))
 
     async def close(self) -> None:
         """Close the connections; may be called at any time, also twice."""
@@ -293,7 +353,7 @@ def _completion(answer: bytes) -> Completion:
     try:
         body = orjson.loads(answer)
         choice = body["choices"][0]
-        message = choice["message"]
+        message = choice["message"] if "message" in choice else {"content": choice["text"]}
         text = message.get("content")
         usage = body.get("usage") or {}
         return Completion(
@@ -301,11 +361,28 @@ def _completion(answer: bytes) -> Completion:
             finish_reason=choice.get("finish_reason") or "stop",
             input_tokens=usage.get("prompt_tokens") or 0,
             output_tokens=usage.get("completion_tokens") or 0,
+            reasoning=_reasoning(message),
         )
     except orjson.JSONDecodeError:
         raise RequestRetryable("the server's answer is not JSON, or was cut off") from None
     except (LookupError, TypeError, AttributeError):
         raise RequestRetryable("the server's answer holds no completion") from None
+
+
+def _reasoning(message: Mapping[str, Any]) -> str | None:
+    """What was thought, under either of the names that servers have for it."""
+    for name in ("reasoning_content", "reasoning"):
+        said = message.get(name)
+        if isinstance(said, str) and said:
+            return said
+    return None
+
+
+def _field(answer: bytes, name: str) -> Any:
+    try:
+        return orjson.loads(answer)[name]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        raise RequestRetryable(f"the server's answer holds no {name}") from None
 
 
 def _error_of(answer: bytes) -> tuple[str, str | None]:

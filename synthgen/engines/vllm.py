@@ -12,11 +12,12 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from synthgen.engines.base import (
     Completion,
@@ -29,6 +30,7 @@ from synthgen.engines.base import (
 )
 from synthgen.engines.hardware import processor
 from synthgen.engines.leash import Leash, end, tree
+from synthgen.engines.turns import OpenTurn, cut, is_open, marked, stops
 from synthgen.engines.vllm_setup import (
     check_options,
     check_sampling,
@@ -38,6 +40,7 @@ from synthgen.engines.vllm_setup import (
 )
 from synthgen.errors import EngineUnreachable, UsageError
 
+_Made = TypeVar("_Made")
 _starting = threading.Lock()  # vLLM is told much through the environment, of which there is one
 
 
@@ -180,8 +183,12 @@ class VllmEngine:
         from vllm.inputs import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        params = _sampling_params(request)
-        prompt = await self._tokenize(request.messages)
+        if is_open(request.messages):
+            prompt, ends = await self._open(request)
+            params = _sampling_params(request, ends)
+        else:
+            params = _sampling_params(request)
+            prompt = await self._tokenize(request.messages)
         if len(prompt) >= self._limit:
             raise RequestFailed(
                 f"the prompt has {len(prompt)} tokens, and the model's context of {self._limit} "
@@ -213,8 +220,33 @@ class VllmEngine:
             )
             return list(tokens)
 
+        return await self._templated(apply)
+
+    async def _open(self, request: Request) -> tuple[list[int], dict[str, Any]]:
+        """The prompt of a turn that the model writes itself, and what ends its text."""
+
+        def turn(answer: bool) -> OpenTurn:
+            arguments = {**self._template_args, "add_generation_prompt": answer}
+            text = self._tokenizer.apply_chat_template(marked(request.messages), tokenize=False, **arguments)
+            return cut(text)
+
+        def apply() -> tuple[list[int], dict[str, Any]]:
+            # Some templates close a user's turn by what opens the answer.
+            found = opened if (opened := turn(False)).end else turn(True)
+            prompt = self._tokenizer.encode(found.prompt, add_special_tokens=False)
+            end = self._tokenizer.encode(found.end, add_special_tokens=False)
+            if len(end) == 1:  # a token of its own is left out of the text, where no `stop` would find it
+                return prompt, {"stop_token_ids": end}
+            return prompt, {"stop": stops(request.sampling.get("stop"), found.end)}
+
+        return await self._templated(apply)
+
+    async def _templated(self, apply: Callable[[], _Made]) -> _Made:
+        """What is made with the chat template. Raises RequestFailed."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._tokenizing, apply)
+        except RequestFailed:
+            raise
         except Exception as error:  # whatever a template raises, from jinja or by its own hand
             raise RequestFailed(f"the chat template refuses these messages: {error}") from error
 
@@ -270,7 +302,8 @@ def _slots(sequences: int) -> int:
     return sequences + max(1, sequences // 8)
 
 
-def _sampling_params(request: Request) -> Any:
+def _sampling_params(request: Request, ends: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """As vLLM has them; `ends` are more ways in which the text may end."""
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     schema = request.schema
@@ -280,7 +313,7 @@ def _sampling_params(request: Request) -> Any:
         raise RequestFailed(str(error)) from error
     try:
         return SamplingParams.from_optional(
-            **{"max_tokens": None, **request.sampling},  # vLLM's own default is 16
+            **{"max_tokens": None, **request.sampling, **ends},  # vLLM's own default is 16
             seed=request.seed,
             output_kind=RequestOutputKind.FINAL_ONLY,
             structured_outputs=None if schema is None else StructuredOutputsParams(json=dict(schema)),

@@ -40,6 +40,7 @@ from synthgen.export.rows import (
     RowWriter,
     arrow_schema,
 )
+from synthgen.export.thoughts import with_thoughts
 
 FILES = ("jsonl", "parquet", "arrow")
 ABOUT = "export.json"
@@ -97,16 +98,19 @@ def export(
     files: str = "jsonl",
     plain: bool = False,
     skip: bool = False,
+    reasoning: str | None = None,
 ) -> Exported:
     """Write the rows of a dataset's splits in another format to the folder `out`, which appears whole.
 
     `name` is the dataset's, and `source` what is said of it in `export.json`. With `skip`, rows that the
-    format cannot hold are left out and counted. Raises UsageError where there are any without it, where
-    nothing is left, or where `out` holds something else than an earlier export; RunError where it cannot be
-    written.
+    format cannot hold are left out and counted. `reasoning` names a field that is put before the answer.
+    Raises UsageError where there are rows that do not fit without `skip`, where nothing is left, or where
+    `out` holds something else than an earlier export; RunError where it cannot be written.
     """
     if out.exists() and not (out.is_dir() and ((out / ABOUT).is_file() or not any(out.iterdir()))):
         raise UsageError(f"{out} is there already, and is no export", hint="give another folder with -o")
+    if reasoning is not None:
+        splits = {split: partial(_thinking, rows, reasoning) for split, rows in splits.items()}
     made = layout(format, consumer, plain=plain)
     tools = partial(tools_of, format=format, consumer=consumer)
     seen = _survey(made, tools, splits)
@@ -126,6 +130,7 @@ def export(
                 "synthgen": __version__,
                 "format": format,
                 "for": consumer,
+                **({"reasoning": reasoning} if reasoning is not None else {}),
                 "rows": counts,
                 "skipped": dict(sorted(seen.skipped.items())),
                 "notices": notices,
@@ -137,6 +142,10 @@ def export(
             remove(unfinished)
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return Exported(out, format, counts, dict(seen.skipped), notices, written)
+
+
+def _thinking(rows: Rows, column: str) -> Iterator[Mapping[str, Any]]:
+    return with_thoughts(rows(), column)
 
 
 def _survey(made: Layout, tools: Tools, splits: Mapping[str, Rows]) -> _Survey:

@@ -256,6 +256,8 @@ def test_an_earlier_journal_is_brought_up_to_date(finished: Path) -> None:
     with closing(sqlite3.connect(finished / "run.sqlite")) as journal, journal:
         journal.execute("ALTER TABLE records DROP COLUMN erased")
         journal.execute("DROP TABLE asked")
+        for table in ("completions", "set_aside"):
+            journal.execute(f"ALTER TABLE {table} DROP COLUMN reasoning")
         journal.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
     from synthgen.journal import open_journal
 

@@ -117,11 +117,13 @@ def unnamed(place: Path, *names: str) -> None:
     path.write_bytes(orjson.dumps(envelope, option=AS_WRITTEN))
 
 
+OF_5 = [f"ALTER TABLE {table} DROP COLUMN reasoning" for table in ("completions", "set_aside")]
 EARLIER = {
-    4: ["DROP TABLE asked"],
-    3: ["DROP TABLE asked", "ALTER TABLE records DROP COLUMN erased"],
+    5: OF_5,
+    4: [*OF_5, "DROP TABLE asked"],
+    3: [*OF_5, "DROP TABLE asked", "ALTER TABLE records DROP COLUMN erased"],
     2: [f"ALTER TABLE records DROP COLUMN {name}" for name in ("erased", "original", "leaf")]
-    + ["DROP TABLE checkpoints", "DROP TABLE asked"],
+    + [*OF_5, "DROP TABLE checkpoints", "DROP TABLE asked"],
 }
 
 

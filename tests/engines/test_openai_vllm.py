@@ -122,3 +122,14 @@ def test_one_too_long_fails_and_the_others_go_on(server: str) -> None:
     assert isinstance(long, RequestFailed)
     assert str(CONTEXT) in str(long)
     assert isinstance(one, Completion)
+
+
+def test_the_users_turn_is_written_by_the_model(server: str) -> None:
+    system = {"role": "system", "content": "You help with mathematics."}
+    sampling = {"temperature": 1.0, "min_p": 0.1, "max_tokens": 60}
+    got = answers(server, *(Request(str(n), [system, {"role": "user"}], sampling, n) for n in range(6)))
+    assert all(isinstance(answer, Completion) for answer in got), got
+    assert len({answer.text for answer in got}) == len(got)
+    assert all("<|" not in answer.text and answer.text.strip() for answer in got)
+    assert sum(answer.finish_reason == "stop" for answer in got) >= 4
+    assert {answer.input_tokens for answer in got} <= {13}

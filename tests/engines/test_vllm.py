@@ -327,3 +327,16 @@ def test_a_run_comes_through_its_death(model_folder: Path, tmp_path: Path) -> No
     assert json.loads(engines)["default"]["restarts"] == 1
     with pytest.raises(EngineUnreachable, match="not running"):
         asyncio.run(engine.complete(ask("Hi")))
+
+
+def test_the_users_turn_is_written_by_the_model(complete: Callable[..., list[Any]]) -> None:
+    system = {"role": "system", "content": "You help with mathematics."}
+    sampling = {"temperature": 1.0, "min_p": 0.1, "max_tokens": 60}
+    got = complete(*(Request(str(n), [system, {"role": "user"}], sampling, n) for n in range(6)))
+    assert len({answer.text for answer in got}) == len(got)
+    assert all("<|" not in answer.text and answer.text.strip() for answer in got)
+    assert sum(answer.finish_reason == "stop" for answer in got) >= 4
+    # The system message, and the user's turn up to its text: nothing of the assistant's.
+    assert {answer.input_tokens for answer in got} <= {13}
+    words = " ".join(answer.text.lower() for answer in got)
+    assert any(word in words for word in ("math", "equation", "number", "how many", "solve", "calculate"))
