@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from synthgen.engines.base import Completion, Message
 from synthgen.recipe import RE_ASKS, Extract, Step
+from synthgen.schema_validator import DEEPEST, deeper_than, pattern_of, validator_of
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
 
+ERRORS = 1000  # that are looked at, to tell of the first
 QUOTED = 4000  # characters of an answer that are shown to the model again
 
 
@@ -40,9 +43,7 @@ class Form:
 
     @cached_property
     def _validator(self) -> Draft202012Validator:
-        from jsonschema import Draft202012Validator
-
-        return Draft202012Validator(dict(self.schema or {}))
+        return validator_of(self.schema or {})
 
     @cached_property
     def _pattern(self) -> Any:
@@ -63,6 +64,8 @@ class Form:
             value = orjson.loads(completion.text)
         except orjson.JSONDecodeError:
             raise InvalidAnswer(f"the answer is not JSON{cut}") from None
+        if deeper_than(value):
+            raise InvalidAnswer(f"the answer nests deeper than {DEEPEST} levels")
         self.check(value)
         return value
 
@@ -84,7 +87,7 @@ class Form:
             if (error := next(iter(errors), None)) is not None:
                 raise InvalidAnswer(f"the answer is not valid under its schema: {error.message[:200]}")
             return
-        found = sorted(map(told, errors))
+        found = sorted(map(told, islice(errors, ERRORS)))
         if found:
             raise InvalidAnswer(f"the answer is not valid under its schema: {found[0][1]}")
 
@@ -115,19 +118,6 @@ def form_of(step: Step, schema: Mapping[str, Any] | None) -> Form:
     own = step.output if step.output is not None else schema
     retries = RE_ASKS if step.retries is None else step.retries
     return Form(own, step.extract, retries, step.tells)
-
-
-def pattern_of(source: str) -> Any:
-    """A regular expression (RE2). Raises ValueError with what RE2 says of a wrong one."""
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(source, options)
-    except re2.error as error:
-        said = error.args[0]
-        raise ValueError(said.decode(errors="replace") if isinstance(said, bytes) else str(said)) from None
 
 
 def _between(text: str, tag: str, cut: str) -> str:

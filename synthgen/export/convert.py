@@ -36,6 +36,7 @@ from synthgen.export.rows import (
     RowWriter,
     arrow_schema,
 )
+from synthgen.plural import many
 
 FILES = ("jsonl", "parquet", "arrow")
 ABOUT = "export.json"
@@ -110,9 +111,9 @@ def export(
             make_folder(unfinished)
             counts, of_split = _write(unfinished, made, seen, splits, files)
             notices = _notices(seen, format)
-            notices += [f"no row is in `{split}`" for split, many in counts.items() if not many]
+            notices += [f"no row is in `{split}`" for split, number in counts.items() if not number]
             of_split = {split: names for split, names in of_split.items() if counts[split]}
-            notices += _configure(unfinished, name, made, seen, of_split)
+            notices += _configure(unfinished, name, made, seen, of_split, (format, consumer))
             if files != "arrow":
                 write_bytes(unfinished / CARD, _card(unfinished, name, format, counts, of_split).encode())
             said = {
@@ -193,12 +194,12 @@ def _refuse(seen: _Survey, format: str, *, skip: bool) -> None:
         raise UsageError("the dataset has no rows", hint="`synthgen stats` shows where each bound cuts")
     if not seen.skipped or (skip and seen.rows):
         return
-    many, [(reason, _)] = sum(seen.skipped.values()), seen.skipped.most_common(1)
+    number, [(reason, _)] = sum(seen.skipped.values()), seen.skipped.most_common(1)
     rows = (
         "no row fits"
         if not seen.rows
-        else f"{many:,} rows do not fit"
-        if many > 1
+        else f"{number:,} rows do not fit"
+        if number > 1
         else "one row does not fit"
     )
     hint = "`--skip` leaves such rows out and counts them" if seen.rows else "another format holds them"
@@ -270,23 +271,28 @@ def _as_text(call: Mapping[str, Any]) -> dict[str, Any]:
 
 def _notices(seen: _Survey, format: str) -> list[str]:
     said = []
-    for reason, many in sorted(seen.skipped.items()):
-        said.append(f"{many:,} rows left out: {reason} (the first: {seen.first[reason]})")
-    for name, many in sorted(seen.hidden.items()):
-        said.append(f"the field `{name}` of {many:,} rows is not there: {format} has a column of that name")
+    for reason, number in sorted(seen.skipped.items()):
+        said.append(f"{many(number, 'row')} left out: {reason} (the first: {seen.first[reason]})")
+    for name, number in sorted(seen.hidden.items()):
+        rows = many(number, "row")
+        said.append(f"the field `{name}` of {rows} is not there: {format} has a column of that name")
     if seen.large:
-        said.append(f"{seen.large:,} rows are larger than {LARGE_ROW // 1_000_000} MB")
+        said.append(f"{many(seen.large, 'row', 'is')} larger than {LARGE_ROW // 1_000_000} MB")
     if seen.out_of_turn and format != "text":
-        said.append(
-            f"in {seen.out_of_turn:,} rows user and assistant do not take turns: LLaMA-Factory skips such"
-        )
+        rows = many(seen.out_of_turn, "row")
+        said.append(f"in {rows} user and assistant do not take turns: LLaMA-Factory skips such")
     return said
 
 
 def _configure(
-    folder: Path, name: str, made: Layout, seen: _Survey, files: Mapping[str, Sequence[str]]
+    folder: Path,
+    name: str,
+    made: Layout,
+    seen: _Survey,
+    files: Mapping[str, Sequence[str]],
+    asked: tuple[str, str],
 ) -> list[str]:
-    """Write the trainers' snippets; what is told of those that there are not."""
+    """Write the trainers' snippets; what is told where there is none. `asked`: format and consumer."""
     told = []
     columns = {each: kind for each, kind in seen.columns.items() if each in (*made.columns, "tools")}
     factory = snippets.llamafactory(name, columns, files)
@@ -295,12 +301,19 @@ def _configure(
         text = orjson.dumps(factory, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         write_bytes(folder / "dataset_info.json", text)
     else:
-        told.append("no dataset_info.json: LLaMA-Factory knows no such layout")
+        told.append(f"no dataset_info.json: {_other('LLaMA-Factory', 'llamafactory', *asked)}")
     if axolotl is not None:
         write_bytes(folder / "axolotl.yaml", axolotl.encode())
     else:
-        told.append("no axolotl.yaml: axolotl knows no such layout")
+        told.append(f"no axolotl.yaml: {_other('axolotl', 'axolotl', *asked)}")
     return told
+
+
+def _other(trainer: str, name: str, format: str, consumer: str) -> str:
+    """What is told of a trainer that this layout is not for."""
+    if consumer != name and layout(format, name) is not layout(format, consumer):
+        return f"{trainer} has another layout for this, which `--for {name}` writes"
+    return f"{trainer} knows no such layout"
 
 
 def _card(
