@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from synthgen.prompt_files import read_prompt as read_prompt
     from synthgen.reading import read_records as read_records
     from synthgen.record import Record as Record
-    from synthgen.schema_validator import schema_validator as schema_validator
+    from synthgen.schema_checks import schema_validator as schema_validator
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _HOMES = {
     "default_model": "synthgen.models",
     "read_prompt": "synthgen.prompt_files",
     "read_records": "synthgen.reading",
-    "schema_validator": "synthgen.schema_validator",
+    "schema_validator": "synthgen.schema_checks",
     "load": "synthgen.api",
     "run": "synthgen.api",
 }

@@ -12,7 +12,7 @@ import orjson
 
 from synthgen.engines.base import Completion, Message
 from synthgen.recipe import RE_ASKS, Extract, Step
-from synthgen.schema_validator import DEEPEST, deeper_than, pattern_of, validator_of
+from synthgen.schema_checks import DEEPEST, deeper_than, pattern_of, validator_of
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError

@@ -27,7 +27,7 @@ from synthgen.prompt import Expression, Prompt
 from synthgen.recipe import Engine, FilterUse, ModelRef, Recipe, Sampling
 from synthgen.recipe_problems import recipe_problems
 from synthgen.row import Messages, RowShape, Text, row_shape
-from synthgen.schema_validator import pattern_of
+from synthgen.schema_checks import pattern_of
 from synthgen.seeds import FileRows, Rows
 from synthgen.steps import Fan, fan_of
 from synthgen.talk import Talk, talk_of

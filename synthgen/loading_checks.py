@@ -13,7 +13,7 @@ from synthgen.project import Project
 from synthgen.prompt import Expression, Prompt, PromptFailed, TextTemplate, make_prompt
 from synthgen.recipe import PromptBody, Recipe, SystemBody
 from synthgen.recipe_problems import recipe_problems, short, shown
-from synthgen.schema_validator import check_bounds
+from synthgen.schema_checks import check_bounds
 from synthgen.schemas import NotASchema, check_schema, references
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 

@@ -36,7 +36,7 @@ def check_schema(schema: Mapping[str, Any]) -> None:
 
 
 def _check_patterns(part: Mapping[str, Any], at: Sequence[str | int]) -> None:
-    from synthgen.schema_validator import pattern_of
+    from synthgen.schema_checks import pattern_of
 
     names = part.get("patternProperties") or {}
     if names and "unevaluatedProperties" in part:
