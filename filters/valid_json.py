@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from synthgen import Measurement, Record, filter
+from synthgen import Measurement, Record, filter, schema_validator
 
 DEEPEST = 100  # RFC 8259 lets a reader set a limit; more would depend on how deep the caller is
 DIGITS = 300  # as many as a double has room for
@@ -112,6 +112,7 @@ def _checked(schema: dict[str, Any]) -> dict[str, Any]:
                 except Unresolvable:
                     raise ValueError(f"{part.contents[word]!r} is not in the schema") from None
         todo += [(inner, resolver.in_subresource(inner)) for inner in part.subresources()]
+    schema_validator(schema)
     return schema
 
 
@@ -128,7 +129,8 @@ class valid_json:
     which place of the value (`$.items[3].price`).
 
     Parameters:
-        schema: a JSON schema (Draft 2020-12), which the text must fit; `$ref` leads into the schema itself.
+        schema: a JSON schema (Draft 2020-12), which the text must fit; `$ref` leads into the schema itself,
+            and patterns are RE2's.
         fenced: whether the JSON may stand in a code block (three backticks), with only space around that.
 
     Source: RFC 8259, with unique names as in RFC 7493; JSON Schema Draft 2020-12, through jsonschema.
@@ -150,7 +152,7 @@ class valid_json:
         fenced: bool = False,
     ) -> None:
         self.fenced = fenced
-        self.validator = None if schema is None else _validator(_checked(schema))
+        self.validator = None if schema is None else schema_validator(_checked(schema))
 
     def measure(self, record: Record) -> Measurement:
         """1 or 0, with what is wrong."""
@@ -171,11 +173,3 @@ class valid_json:
                 reason = wrong.message if len(wrong.message) <= QUOTED else f"{wrong.message[:QUOTED]}..."
                 return Measurement(0.0, {"reason": reason, "at": _at(wrong)[:QUOTED]})
         return Measurement(1.0)
-
-
-def _validator(schema: dict[str, Any]) -> Any:
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
-
-    # A registry of its own, as the default one would fetch what a schema refers to.
-    return Draft202012Validator(schema, registry=Registry())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from synthgen.prompt_files import read_prompt as read_prompt
     from synthgen.reading import read_records as read_records
     from synthgen.record import Record as Record
+    from synthgen.schema_checks import schema_validator as schema_validator
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ _HOMES = {
     "default_model": "synthgen.models",
     "read_prompt": "synthgen.prompt_files",
     "read_records": "synthgen.reading",
+    "schema_validator": "synthgen.schema_checks",
     "load": "synthgen.api",
     "run": "synthgen.api",
 }
@@ -53,6 +55,7 @@ __all__ = [
     "read_prompt",
     "read_records",
     "run",
+    "schema_validator",
 ]
 
 

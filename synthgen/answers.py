@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,11 +13,13 @@ import orjson
 from synthgen.engines.base import Completion, Message
 from synthgen.engines.turns import is_open
 from synthgen.recipe import RE_ASKS, Extract, Step
+from synthgen.schema_checks import DEEPEST, deeper_than, pattern_of, validator_of
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
 
 OPEN, CLOSE = "<think>", "</think>"
+ERRORS = 1000  # that are looked at, to tell of the first
 QUOTED = 4000  # characters of an answer that are shown to the model again
 
 
@@ -54,9 +57,7 @@ class Form:
 
     @cached_property
     def _validator(self) -> Draft202012Validator:
-        from jsonschema import Draft202012Validator
-
-        return Draft202012Validator(dict(self.schema or {}))
+        return validator_of(self.schema or {})
 
     @cached_property
     def _pattern(self) -> Any:
@@ -86,6 +87,8 @@ class Form:
             value = orjson.loads(completion.text)
         except orjson.JSONDecodeError:
             raise InvalidAnswer(f"the answer is not JSON{cut}") from None
+        if deeper_than(value):
+            raise InvalidAnswer(f"the answer nests deeper than {DEEPEST} levels")
         self.check(value)
         return value
 
@@ -109,7 +112,7 @@ class Form:
             if (error := next(iter(errors), None)) is not None:
                 raise InvalidAnswer(f"the answer is not valid under its schema: {error.message[:200]}")
             return
-        found = sorted(map(told, errors))
+        found = sorted(map(told, islice(errors, ERRORS)))
         if found:
             raise InvalidAnswer(f"the answer is not valid under its schema: {found[0][1]}")
 
@@ -170,19 +173,6 @@ def _after_thoughts(text: str) -> str:
     """What of an answer that could not be used is shown again."""
     before, closed, after = text.partition(CLOSE)
     return after if closed else before.partition(OPEN)[0]
-
-
-def pattern_of(source: str) -> Any:
-    """A regular expression (RE2). Raises ValueError with what RE2 says of a wrong one."""
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(source, options)
-    except re2.error as error:
-        said = error.args[0]
-        raise ValueError(said.decode(errors="replace") if isinstance(said, bytes) else str(said)) from None
 
 
 def _between(text: str, tag: str, cut: str) -> str:

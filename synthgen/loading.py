@@ -12,7 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from synthgen import recipe as language
-from synthgen.answers import Form, form_of, pattern_of
+from synthgen.answers import Form, form_of
 from synthgen.balance import Balance, balance_of
 from synthgen.chain import ChainFilter
 from synthgen.engines.keys import at_openai
@@ -28,6 +28,7 @@ from synthgen.prompt import Expression, Prompt
 from synthgen.recipe import Engine, FilterUse, ModelRef, Recipe, Sampling
 from synthgen.recipe_problems import recipe_problems
 from synthgen.row import Messages, RowShape, Text, row_shape
+from synthgen.schema_checks import pattern_of
 from synthgen.seeds import FileRows, Rows
 from synthgen.steps import Fan, fan_of
 from synthgen.talk import Talk, talk_of
@@ -142,10 +143,17 @@ class Loaded:
 
     @property
     def questions(self) -> dict[str, int]:
-        """How often everyone is asked for one task, as far as it can be told: `foreach:` counts as one."""
+        """How often everyone is asked for one task, as far as it can be told.
+
+        `foreach:` counts as one, but over what a step gathered of its `n:`.
+        """
         branches, found = 1, dict[str, int]()
+        gathered: dict[str, int] = {}
         for step in self.steps:
-            times = branches * (step.fan.n or 1)
+            many = step.fan.n or gathered.get(step.fan.foreach.source.strip() if step.fan.foreach else "", 1)
+            if step.fan.gathers:
+                gathered[step.name] = many
+            times = branches * many
             asked = step.talk.questions if step.talk is not None else {"": 1}
             found |= {step.called(key): times * each for key, each in asked.items()}
             branches = times if step.fan.branches else branches
@@ -305,9 +313,21 @@ def load(
     path = find_recipe(str(given))
     file = read_yaml(path)
     recipe = _parse(file)
+    loader = _Loader(recipe, file, project_of(path, allow))
     if tasks is not None:
-        recipe = recipe.model_copy(update={"tasks": tasks, "target": None, "passes": None})
-    return _Loader(recipe, file, project_of(path, allow)).load(engine, model, base_url)
+        instead: dict[str, Any] = {
+            "tasks": tasks,
+            "target": None,
+            "passes": None,
+            "balance": {},
+            "round": recipe.round if recipe.grow else None,
+        }
+        loader.recipe = loader.checks.recipe = recipe.model_copy(update=instead)
+        if recipe.balance:
+            loader.checks.notices.append(
+                "so many tasks are taken as they come: `balance:` is for a `target:`"
+            )
+    return loader.load(engine, model, base_url)
 
 
 def _parse(file: YamlFile) -> Recipe:

@@ -13,6 +13,7 @@ from synthgen.project import Project
 from synthgen.prompt import Expression, Prompt, PromptFailed, TextTemplate, make_prompt
 from synthgen.recipe import PromptBody, Recipe, SystemBody
 from synthgen.recipe_problems import recipe_problems, short, shown
+from synthgen.schema_checks import check_bounds
 from synthgen.schemas import NotASchema, check_schema, references
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
@@ -151,11 +152,17 @@ class Checks:
             check_schema(schema)
         except NotASchema as error:
             self.problems.append(file.problem((*loc, *error.at), str(error)))
-        for reference in references(schema):
-            if not reference.startswith("#"):
-                message = f"{short(reference)} leads out of the schema, and nothing is fetched"
+            return
+        outside = [reference for reference in references(schema) if not reference.startswith("#")]
+        for reference in outside:
+            message = f"{short(reference)} leads out of the schema, and nothing is fetched"
+            self.problems.append(file.problem(loc, message, "put it under `$defs:` and refer to it there"))
+        if not outside:
+            try:
+                check_bounds(schema)
+            except ValueError as error:
                 self.problems.append(
-                    file.problem(loc, message, "put it under `$defs:` and refer to it there")
+                    file.problem(loc, f"a schema that answers cannot be checked by: {error}")
                 )
 
     def canonical(self, file: YamlFile, loc: Sequence[str | int], value: Any) -> None:

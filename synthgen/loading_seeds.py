@@ -98,7 +98,7 @@ class _Seeds:
         loc = ("seeds", name)
         if isinstance(spec, CasesSeed):
             self._check_cases(name, spec, known)
-        for at, text in _texts(spec):
+        for at, text in seed_texts(spec):
             self._checks.template(
                 self._checks.file, (*self._checks.within, *loc, *at), TextTemplate(text), known
             )
@@ -226,7 +226,7 @@ class _Seeds:
         return tokenizer_file(str(spec.chunk.model))
 
 
-def _texts(spec: Seed) -> list[tuple[tuple[str, ...], str]]:
+def seed_texts(spec: Seed) -> list[tuple[tuple[str, ...], str]]:
     """The templates of a drawn seed, each with where it stands in it."""
     if isinstance(spec, TextSeed):
         return [(("text",), spec.text)]

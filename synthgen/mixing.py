@@ -94,7 +94,11 @@ def given(path: Path, name: str) -> Given:
     folder = next((place for place in (path / "dataset", path) if (place / MANIFEST).is_file()), None)
     lock = None if folder is None else folder / "provenance" / "recipe.lock.yaml"
     if folder is None or lock is None or not lock.is_file():
-        raise UsageError(f"{path} holds no finished dataset", hint="give a run's directory, or its dataset/")
+        runs = sorted(each.parent.parent for each in path.glob(f"runs/*/dataset/{MANIFEST}"))
+        hint = "give a run's directory, or its dataset/"
+        if runs:
+            hint = f"it is a project; did you mean {' or '.join(map(str, runs[:3]))}?"
+        raise UsageError(f"{path} holds no finished dataset", hint=hint)
     try:
         said = read_yaml(lock).data
         record = RecordShape.model_validate(said["recipe"]["record"])

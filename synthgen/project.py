@@ -119,9 +119,12 @@ def project_of(recipe: Path, allowed: Sequence[Path] = ()) -> Project:
 
 
 def runs_folder(recipe: Path) -> Path:
-    """Where this recipe's runs go unless told otherwise: `runs/` of its project, or here if it shipped."""
-    full = recipe.resolve()
-    ships = full.parent == shipped("recipes").resolve()
-    if ships and not (full.parent.parent / "pyproject.toml").is_file():  # installed, and no checkout
+    """Where this recipe's runs go unless told otherwise: `runs/` of its project.
+
+    Of a recipe that ships it is `runs/` right here, but for whoever works in synthgen's own checkout.
+    """
+    full, here = recipe.resolve(), Path.cwd().resolve()
+    root = full.parent.parent
+    if full.parent == shipped("recipes").resolve() and root not in (here, *here.parents):
         return Path.cwd() / "runs"
     return project_of(recipe).root / "runs"

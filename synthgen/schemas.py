@@ -22,7 +22,7 @@ class NotASchema(ValueError):
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
-    """Raises NotASchema where it is none (Draft 2020-12)."""
+    """Raises NotASchema where it is none (Draft 2020-12), or has patterns that RE2 cannot read."""
     from jsonschema import Draft202012Validator, SchemaError
 
     try:
@@ -31,6 +31,21 @@ def check_schema(schema: Mapping[str, Any]) -> None:
         raise NotASchema(f"not a JSON schema: {error.message}", list(error.absolute_path)) from None
     except RecursionError:
         raise NotASchema("nested too deeply") from None
+    for part, at in subschemas(schema):
+        _check_patterns(part, at)
+
+
+def _check_patterns(part: Mapping[str, Any], at: Sequence[str | int]) -> None:
+    from synthgen.schema_checks import pattern_of
+
+    names = part.get("patternProperties") or {}
+    if names and "unevaluatedProperties" in part:
+        raise NotASchema("`unevaluatedProperties` is not to be had beside `patternProperties`", at)
+    for source in [*names, *([part["pattern"]] if isinstance(part.get("pattern"), str) else [])]:
+        try:
+            pattern_of(source)
+        except ValueError as error:
+            raise NotASchema(f"{source[:80]!r} is not a regular expression of RE2: {error}", at) from None
 
 
 def references(schema: Any) -> Iterator[str]:

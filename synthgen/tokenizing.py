@@ -65,7 +65,7 @@ def _of_gguf(file: Path) -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
     from tokenizers.models import BPE
 
-    held = _gguf_fields(file)
+    held = gguf_fields(file)
     kind, cut = held.get("tokenizer.ggml.model"), held.get("tokenizer.ggml.pre", "default")
     if kind != "gpt2" or cut not in KINDS:
         what = f"{kind}/{cut}" if kind == "gpt2" else f"{kind}"
@@ -88,7 +88,7 @@ def _of_gguf(file: Path) -> Any:
     return made
 
 
-def _gguf_fields(file: Path) -> dict[str, Any]:
+def gguf_fields(file: Path) -> dict[str, Any]:
     """What a GGUF says of its tokenizer. Raises ValueError for a file that is cut off."""
     scalars = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from synthgen.answers import Form, InvalidAnswer, pattern_of, told
+from synthgen.answers import Form, InvalidAnswer, told
 from synthgen.digests import canonical
 from synthgen.recipe import NAME
+from synthgen.schema_checks import pattern_of
 from synthgen.schemas import MOST_PARTS, NotASchema, check_references, check_schema, moved, subschemas
 
 if TYPE_CHECKING:

@@ -66,6 +66,8 @@ class RunView:
     def status(self) -> dict[str, Any]:
         """How far it is. `planned` = `kept` + `dropped` + `failed` + `pending`; None before it is known.
 
+        Of a target that is not reached yet, the rows that are wanted still are pending.
+
         `state` is `running`, `finished` or `stopped`; `answers` counts what is stored, surplus and all.
         """
         process = running(self.directory)
@@ -278,8 +280,11 @@ def _counts(version: tuple[Any, ...] | None) -> Mapping[str, Any]:
         return dict.fromkeys(names)
     progress = orjson.loads(version[2]) if version[2] else {}
     said = {**progress, **(orjson.loads(version[3]) if version[3] else {})}
-    if "pending" not in said:
-        judged = said["kept"] + said["dropped"] + said["failed"]
+    judged = said["kept"] + said["dropped"] + said["failed"]
+    if version[1] is None and said["target"] is not None:  # how many it takes, nobody knows: at least these
+        said["pending"] = max(said["target"] - said["kept"], 0)
+        said["planned"] = judged + said["pending"]
+    elif "pending" not in said:
         said["pending"] = said["planned"] - judged if said["planned"] is not None else 0
         said["planned"] = judged + said["pending"]
     return {name: said.get(name) for name in names}

@@ -14,7 +14,7 @@ import synthgen
 def test_exported_names() -> None:
     assert synthgen.__all__ == [
         "FieldName", "InputFile", "Measurement", "PromptFile", "Question", "Record", "abstain",
-        "default_model", "embed", "filter", "load", "read_prompt", "read_records", "run",
+        "default_model", "embed", "filter", "load", "read_prompt", "read_records", "run", "schema_validator",
     ]  # fmt: skip
     for name in synthgen.__all__:
         assert callable(getattr(synthgen, name))

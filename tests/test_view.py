@@ -14,6 +14,8 @@ from synthgen import driver
 from synthgen.driver import Progress
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import UsageError
+from synthgen.report.collect import collect
+from synthgen.report.story import story
 from synthgen.view import RunView
 from synthgen.workers import InProcess
 from tests.support import FakeEngine, answer_of, loaded, no_more_than, recipe, run_it
@@ -80,6 +82,20 @@ def test_a_stopped_run(tmp_path: Path) -> None:
     said = status(result.dir)
     assert (said["state"], said["pending"]) == ("stopped", result.pending)
     assert said["pending"] > 0
+
+
+def test_a_stopped_run_with_a_target_counts_what_is_wanted_still(tmp_path: Path) -> None:
+    cancel = threading.Event()
+    given = loaded(tmp_path, recipe(target=40, filters=[{"words": {"min": 6}}]), rows=500)
+    result = run_it(given, FakeEngine(no_more_than(11, cancel), slots=1), cancel=cancel)
+    said = status(result.dir)
+    assert said["state"] == "stopped"
+    assert said["dropped"] > 0
+    assert said["pending"] == 40 - said["kept"] == 40 - result.kept > 0
+    assert said["planned"] == said["kept"] + said["dropped"] + said["failed"] + said["pending"]
+    counts = collect(result.dir, meaning=False)["counts"]
+    assert (counts["pending"], counts["planned"]) == (said["pending"], said["planned"])
+    assert f"{said['pending']:,} rows are wanted still" in " ".join(story(collect(result.dir, meaning=False)))
 
 
 def test_records_and_one_of_them(tmp_path: Path) -> None:

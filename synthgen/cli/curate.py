@@ -20,6 +20,7 @@ from synthgen.cli.options import (
     results_only,
     table,
 )
+from synthgen.plural import many
 
 if TYPE_CHECKING:
     from synthgen.recurate import Recurated
@@ -81,7 +82,7 @@ def curate(
         note(f"the target is missed: {result.kept:,} of {result.target:,} rows are kept")
         raise typer.Exit(EXIT_SHORT)
     if result.failed:
-        note(f"{result.failed:,} tasks are failed ones")
+        note(f"{many(result.failed, 'task')} failed")
         raise typer.Exit(EXIT_SHORT)
 
 

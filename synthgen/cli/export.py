@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from synthgen.cli.options import JsonOption, VersionOption, note, out, out_json, plain
+from synthgen.plural import many
 
 
 def export(
@@ -39,8 +40,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a dataset in the format that a trainer reads, with the configuration that goes with it."""
+    from synthgen.audit.findings import CannotJudge
     from synthgen.audit.material import Material
-    from synthgen.cli.audit.options import judging
     from synthgen.errors import UsageError
     from synthgen.export.convert import FILES
     from synthgen.export.convert import export as write
@@ -52,7 +53,7 @@ def export(
     ):  # fmt: skip
         if said not in known:
             raise UsageError(f"there is no {what} {said!r}", hint=did_you_mean(said, known))
-    with judging():
+    try:
         material = Material(directory, version)
         name = str(material.lock["recipe"].get("name"))
         place = output or Path(f"{name}-{format}")
@@ -70,11 +71,16 @@ def export(
             skip=skip,
             reasoning=reasoning,
         )
+    except CannotJudge as error:
+        hint = None
+        if (directory / "run.sqlite").is_file() and not (directory / "dataset").exists():
+            hint = f"its run is not finished: `synthgen status {directory}` tells how far it is"
+        raise UsageError(f"nothing can be exported: {error}", hint=hint) from None
     for notice in done.notices:
         note(plain(notice, 1000))
     if as_json:
         out_json(done.as_json())
         return
-    out(f"{sum(done.rows.values()):,} rows in {done.dir}")
+    out(f"{many(sum(done.rows.values()), 'row')} in {done.dir}")
     for each in done.files:
         out(f"  {each}")

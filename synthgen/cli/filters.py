@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synthgen.cli.options import JsonOption, bound, note, out, out_json, plain, results_only, table
+from synthgen.plural import many
 
 if TYPE_CHECKING:
     from synthgen.chain import ChainFilter
@@ -221,7 +222,7 @@ def _measured(run: Path, link: ChainFilter) -> dict[str, Any]:
                 measured.count(measurement.value, link.judge(measurement.value))
     if failed:
         note(
-            f"{link.name} failed on {failed:,} records"
+            f"{link.name} failed on {many(failed, 'record')}"
             + (", of which these are the first" if failed > SHOWN else "")
         )
     return measured.as_json() | {"failed": failed}

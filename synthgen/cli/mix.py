@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from synthgen.cli.options import JsonOption, note, out, out_json, results_only
 from synthgen.cli.run import show_summary
+
+OFF = 0.02  # of the share that was wished
 
 
 def mix(
@@ -48,9 +51,22 @@ def mix(
         out_json(result.as_json())
         return
     show_summary(loaded, result)
+    for notice in _missed(result.balance):
+        note(notice)
     if rows is not None and result.kept < rows:
         note(f"{result.kept:,} rows of {rows:,}: there are no more that are wanted and come once")
     out(f"the mix is a project: change {recipe}, and run it again")
+
+
+def _missed(balance: Mapping[str, Any]) -> list[str]:
+    """What is told of datasets whose share came out other than it was wished."""
+    return [
+        f"{name} is {said['share']:.0%} of the rows where {said['wished']:.0%} was wished: "
+        "not enough of its rows come once; fewer `--rows` come nearer"
+        for shares in balance.values()
+        for name, said in shares.items()
+        if said["share"] is not None and said["wished"] - said["share"] > OFF
+    ]
 
 
 def _weights(said: list[str], names: list[str]) -> dict[str, float]:

@@ -78,8 +78,8 @@ def out(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A line about what happens, to standard error."""
-    say(f"{text}\n")
+    """A line about what happens, to standard error, safe on a terminal whatever it quotes."""
+    say(f"{plain(text)}\n")
 
 
 def say(text: str) -> None:
@@ -105,6 +105,7 @@ def out_json(data: Mapping[str, Any] | list[Any]) -> None:
 
 def plain(text: str, limit: int | None = None) -> str:
     """Text from a model or a file, safe on a terminal: no control codes; cut where it is too long."""
+    text = text if limit is None else text[: limit + 1]
     safe = "".join(
         char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )

@@ -26,6 +26,7 @@ from synthgen.cli.options import (
     results_only,
     table,
 )
+from synthgen.plural import many
 
 if TYPE_CHECKING:
     from synthgen.driver import RunResult
@@ -138,7 +139,8 @@ def run(
     if result.failed:
         _show_failures(result)
     if result.outcome == "too many failures":
-        note(f"stopped: more than {max_failures:,} tasks failed (--max-failures); what was answered is kept")
+        most = many(max_failures or 0, "task")
+        note(f"stopped: more than {most} failed (--max-failures); what was answered is kept")
         raise typer.Exit(EXIT_SHORT)
     if result.target is not None and result.kept < result.target:
         kept = f"{result.kept:,} of {result.target:,} rows are kept"
@@ -164,9 +166,9 @@ def _show_failures(result: RunResult) -> None:
     where = f" (all of them: {result.dir}/failed.jsonl)"
     if result.outcome == "too many failures":
         where = f" (synthgen show {result.dir} --state failed)"
-    note(f"{result.failed:,} tasks failed{where}")
+    note(f"{many(result.failed, 'task')} failed{where}")
     for error, count in result.errors:
-        note(f"  {count:,} times: {plain(error, 300)}")
+        note(f"  {many(count, 'time')}: {plain(error, 300)}")
     note("  --retry-failed asks again what the engine refused or answered wrongly")
 
 
@@ -235,7 +237,7 @@ def show_summary(loaded: Loaded, result: RunResult) -> None:
         out(line)
     usage = result.usage
     out(
-        f"{usage['requests']:,} requests asked, {result.reused:,} answers reused, "
+        f"{many(usage['requests'], 'request')} asked, {many(result.reused, 'answer')} reused, "
         f"{usage['input_tokens']:,} tokens in, {usage['output_tokens']:,} out, {result.seconds:.1f} s"
     )
     for name, count in result.reused_from.items():

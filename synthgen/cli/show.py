@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Annotated, Any
 
 import typer
@@ -73,17 +74,21 @@ def _show_one(record: dict[str, Any]) -> None:
         show_request(request)
 
 
-def show_row(row: dict[str, Any], limit: int | None = None) -> None:
+def show_row(row: dict[str, Any], limit: int | None = None, indent: str = "") -> None:
     """A record's row: its messages, then its other fields, each cut at `limit` characters."""
-    for message in row.get("messages") or []:
-        _show_message(message, limit)
-    for name, value in row.items():
-        if name != "messages" and _is_conversation(value):
-            out(f"{plain(name, 80)}:")
-            for message in value:
-                _show_message(message, limit)
-        elif name != "messages":
-            out(f"{plain(name, 80)}: {plain(str(value), limit)}")
+    for name, value in sorted(row.items(), key=lambda item: item[0] != "messages"):
+        if name == "messages" or _is_conversation(value):
+            if name != "messages":
+                _put(f"{plain(name, 80)}:", indent)
+            for message in value or []:
+                _put(f"[{plain(str(message['role']), 40)}]", indent)
+                _put(plain(message_text(message), limit), indent)
+        else:
+            _put(f"{plain(name, 80)}: {plain(str(value), limit)}", indent)
+
+
+def _put(text: str, indent: str) -> None:
+    out(textwrap.indent(text, indent) if indent else text)
 
 
 def _is_conversation(value: Any) -> bool:
@@ -92,11 +97,6 @@ def _is_conversation(value: Any) -> bool:
         and value != []
         and all(isinstance(each, dict) and {"role", "content"} <= each.keys() for each in value)
     )
-
-
-def _show_message(message: Any, limit: int | None) -> None:
-    out(f"[{plain(str(message['role']), 40)}]")
-    out(plain(message_text(message), limit))
 
 
 def measured(name: str, verdict: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from synthgen.cli.options import DirectoryArgument, JsonOption, out, out_json, plain, table
+from synthgen.plural import many
 
 
 def status(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
@@ -22,7 +23,7 @@ def status(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
     _show_counts(said)
     if said["curated"]:
         out(f"curated later: versions {', '.join(map(str, said['curated']))}")
-    out(f"{said['requests']:,} requests, {said['answers']:,} answers stored{_pace(said)}")
+    out(f"{many(said['requests'], 'request')}, {many(said['answers'], 'answer')} stored{_pace(said)}")
     last = said["sessions"][-1] if said["sessions"] else None
     if last is not None:
         ended = f", ended {last['ended']}: {last['outcome']}" if last["ended"] else ""
@@ -46,7 +47,7 @@ def _show_counts(said: dict[str, Any]) -> None:
         f"+ failed {said['failed']:,} + pending {said['pending']:,}"
     )
     if said["target"] is not None:
-        out(f"target {said['target']:,} kept")
+        out(f"target {said['kept']:,} of {said['target']:,} kept")
 
 
 def _pace(said: dict[str, Any]) -> str:

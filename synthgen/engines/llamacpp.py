@@ -26,9 +26,11 @@ from synthgen.engines.base import (
     Token,
 )
 from synthgen.engines.hardware import processor
+from synthgen.engines.marks import Marks, marks_of_gguf
 from synthgen.engines.turns import OpenTurn, cut, is_open, marked, stops
 from synthgen.errors import EngineUnreachable, UsageError
 from synthgen.models import gguf_metadata
+from synthgen.tokenizing import gguf_fields
 from synthgen.yamlfile import did_you_mean
 
 SLOTS = 16
@@ -132,6 +134,7 @@ class LlamaCppEngine:
         self._context = 0
         self._server: Any = None
         self._key = ""
+        self._marks = Marks((), "")
         self._threads: ThreadPoolExecutor | None = None
         self._closed = threading.Event()
 
@@ -215,6 +218,10 @@ class LlamaCppEngine:
 
     def _load(self) -> None:
         trained = _trained_context(self._path)
+        try:
+            self._marks = marks_of_gguf(gguf_fields(self._path))
+        except ValueError as error:
+            raise EngineUnreachable(str(error), hint="was it downloaded whole?") from error
         self._context = self._options.get("n_ctx") or min(trained or CONTEXT, CONTEXT)
         llama = _llama()
         params = llama.CommonParams()
@@ -266,7 +273,7 @@ class LlamaCppEngine:
     def _body(self, request: Request) -> dict[str, Any]:
         check_sampling(request.sampling)
         body: dict[str, Any] = {
-            "messages": list(request.messages),
+            "messages": self._marks.broken(list(request.messages)),
             **DEFAULTS,
             **{SAMPLING[name]: value for name, value in request.sampling.items() if name in SAMPLING},
             "repeat_last_n": self._context,  # penalties look at everything, as vLLM's do

@@ -30,6 +30,7 @@ from synthgen.engines.base import (
 )
 from synthgen.engines.hardware import processor
 from synthgen.engines.leash import Leash, end, tree
+from synthgen.engines.marks import Marks, marks_of_tokenizer
 from synthgen.engines.turns import OpenTurn, cut, is_open, marked, stops
 from synthgen.engines.vllm_setup import (
     check_options,
@@ -75,6 +76,7 @@ class VllmEngine:
         self._others: set[int | None] | None = None
         self._children: dict[int, BaseProcess] = {}
         self._processes: list[Any] = []
+        self._marks = Marks((), "")
         self._tokenizing: ThreadPoolExecutor | None = None
 
     async def start(self) -> None:
@@ -116,6 +118,7 @@ class VllmEngine:
         self.slots = _slots(config.scheduler_config.max_num_seqs)
         self._limit: int = config.model_config.max_model_len
         self._tokenizer = self._llm.get_tokenizer()
+        self._marks = marks_of_tokenizer(self._tokenizer)
         self.identity = dataclasses.replace(
             self.identity, details={**self.identity.details, **_details(config)}
         )
@@ -216,7 +219,10 @@ class VllmEngine:
         def apply() -> list[int]:
             arguments = {"add_generation_prompt": True, **self._template_args}
             tokens = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=True, return_dict=False, **arguments
+                [self._marks.broken(message) for message in messages],
+                tokenize=True,
+                return_dict=False,
+                **arguments,
             )
             return list(tokens)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from synthgen.export.measured import QUANTILES, Measured
 from synthgen.export.rows import LARGE_ROW
+from synthgen.plural import many
 from synthgen.recipe import Recipe
 from synthgen.seed_kinds import FileSeed
 
@@ -93,8 +94,8 @@ def configurations(
     yield "configs:"
     for name, glob in globs.items():
         yield from (f"- config_name: {name}", f'  description: "contents {contents[:16]}"', "  data_files:")
-        for split, many in rows.items():
-            if many or not any(rows.values()):
+        for split, count in rows.items():
+            if count or not any(rows.values()):
                 yield from (f"  - split: {split}", f"    path: {glob(split)}")
 
 
@@ -111,7 +112,7 @@ def card(about: Published, summary: Mapping[str, Any], measured: Measured, conte
         f"# {recipe.name}",
         "",
         *([recipe.description.strip(), ""] if recipe.description else []),
-        f"{size:,} rows, made by synthgen from the recipe in `provenance/recipe.lock.yaml`. "
+        f"{many(size, 'row')}, made by synthgen from the recipe in `provenance/recipe.lock.yaml`. "
         + _among([f"{measured.rows[split]:,} in `{split}`" for split in recipe.output.split])
         + ".",
         "",
@@ -207,7 +208,7 @@ def _made(about: Published, measured: Measured) -> Iterator[str]:
     for name, seed in lock["seeds"].items():
         files = [f"`{path}`" for path in seed["files"]]
         more = [f"{len(files) - 20:,} more files"] if len(files) > 20 else []
-        said = f"{seed['rows']:,} rows of " if "rows" in seed else "drawn from "
+        said = f"{many(seed['rows'], 'row')} of " if "rows" in seed else "drawn from "
         if files:
             yield f"- Seed `{name}`: {said}{_among([*files[:20], *more])}."
         else:
@@ -307,15 +308,14 @@ def _limits(about: Published, summary: Mapping[str, Any], measured: Measured) ->
     found = []
     for link in about.chain:
         if measured.flagged[link.name]:
-            found.append(
-                f"{measured.flagged[link.name]:,} rows are outside the bound of `{link.name}`, which flags."
-            )
+            flagged = many(measured.flagged[link.name], "row", "is")
+            found.append(f"{flagged} outside the bound of `{link.name}`, which flags.")
         if measured.abstained[link.name]:
-            found.append(f"`{link.name}` could not measure {measured.abstained[link.name]:,} rows.")
+            found.append(f"`{link.name}` could not measure {many(measured.abstained[link.name], 'row')}.")
     if measured.large:
-        found.append(f"{measured.large:,} rows are larger than {LARGE_ROW // 1_000_000} MB.")
+        found.append(f"{many(measured.large, 'row', 'is')} larger than {LARGE_ROW // 1_000_000} MB.")
     if summary["failed"]:
-        found.append(f"{summary['failed']:,} records failed; they are not here.")
+        found.append(f"{many(summary['failed'], 'record')} failed; not here.")
     target = about.recipe.target
     if target is not None and summary["kept"] < target:
         found.append(f"The target of {target:,} rows was missed.")

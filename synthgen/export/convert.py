@@ -41,6 +41,7 @@ from synthgen.export.rows import (
     arrow_schema,
 )
 from synthgen.export.thoughts import with_thoughts
+from synthgen.plural import many
 
 FILES = ("jsonl", "parquet", "arrow")
 ABOUT = "export.json"
@@ -121,9 +122,9 @@ def export(
             make_folder(unfinished)
             counts, of_split = _write(unfinished, made, tools, seen, splits, files)
             notices = _notices(seen, format)
-            notices += [f"no row is in `{split}`" for split, many in counts.items() if not many]
+            notices += [f"no row is in `{split}`" for split, number in counts.items() if not number]
             of_split = {split: names for split, names in of_split.items() if counts[split]}
-            notices += _configure(unfinished, name, made, seen, of_split)
+            notices += _configure(unfinished, name, made, seen, of_split, (format, consumer))
             if files != "arrow":
                 write_bytes(unfinished / CARD, _card(unfinished, name, format, counts, of_split).encode())
             said = {
@@ -214,12 +215,12 @@ def _refuse(seen: _Survey, format: str, *, skip: bool) -> None:
         raise UsageError("the dataset has no rows", hint="`synthgen stats` shows where each bound cuts")
     if not seen.skipped or (skip and seen.rows):
         return
-    many, [(reason, _)] = sum(seen.skipped.values()), seen.skipped.most_common(1)
+    number, [(reason, _)] = sum(seen.skipped.values()), seen.skipped.most_common(1)
     rows = (
         "no row fits"
         if not seen.rows
-        else f"{many:,} rows do not fit"
-        if many > 1
+        else f"{number:,} rows do not fit"
+        if number > 1
         else "one row does not fit"
     )
     hint = "`--skip` leaves such rows out and counts them" if seen.rows else "another format holds them"
@@ -293,25 +294,30 @@ def _call(said: Mapping[str, Any], *, as_text: bool) -> dict[str, Any]:
 
 def _notices(seen: _Survey, format: str) -> list[str]:
     said = []
-    for reason, many in sorted(seen.skipped.items()):
-        said.append(f"{many:,} rows left out: {reason} (the first: {seen.first[reason]})")
-    for name, many in sorted(seen.hidden.items()):
-        said.append(f"the field `{name}` of {many:,} rows is not there: {format} has a column of that name")
+    for reason, number in sorted(seen.skipped.items()):
+        said.append(f"{many(number, 'row')} left out: {reason} (the first: {seen.first[reason]})")
+    for name, number in sorted(seen.hidden.items()):
+        rows = many(number, "row")
+        said.append(f"the field `{name}` of {rows} is not there: {format} has a column of that name")
     if seen.renamed:
-        said.append(f"the ids of calls in {seen.renamed:,} rows are not there: turns have none")
+        said.append(f"the ids of calls in {many(seen.renamed, 'row')} are not there: turns have none")
     if seen.large:
-        said.append(f"{seen.large:,} rows are larger than {LARGE_ROW // 1_000_000} MB")
+        said.append(f"{many(seen.large, 'row', 'is')} larger than {LARGE_ROW // 1_000_000} MB")
     if seen.out_of_turn and format != "text":
-        said.append(
-            f"in {seen.out_of_turn:,} rows user and assistant do not take turns: LLaMA-Factory skips such"
-        )
+        rows = many(seen.out_of_turn, "row")
+        said.append(f"in {rows} user and assistant do not take turns: LLaMA-Factory skips such")
     return said
 
 
 def _configure(
-    folder: Path, name: str, made: Layout, seen: _Survey, files: Mapping[str, Sequence[str]]
+    folder: Path,
+    name: str,
+    made: Layout,
+    seen: _Survey,
+    files: Mapping[str, Sequence[str]],
+    asked: tuple[str, str],
 ) -> list[str]:
-    """Write the trainers' snippets; what is told of those that there are not."""
+    """Write the trainers' snippets; what is told where there is none. `asked`: format and consumer."""
     told = []
     columns = {each: kind for each, kind in seen.columns.items() if each in (*made.columns, "tools")}
     factory = snippets.llamafactory(name, columns, files)
@@ -321,16 +327,21 @@ def _configure(
         write_bytes(folder / "dataset_info.json", text)
     else:
         calling = "tool messages" in columns.values()
-        other = "; `synthgen export DIR sharegpt` gives calls as it reads them" if calling else ""
-        told.append(f"no dataset_info.json: LLaMA-Factory knows no such layout{other}")
+        hint = "; `synthgen export DIR sharegpt` gives calls as it reads them" if calling else ""
+        told.append(f"no dataset_info.json: {_other('LLaMA-Factory', 'llamafactory', *asked)}{hint}")
     if axolotl is not None:
         write_bytes(folder / "axolotl.yaml", axolotl.encode())
     else:
-        other = (
-            "; with tools it reads the messages of `--for axolotl`, as jsonl" if "tools" in columns else ""
-        )
-        told.append(f"no axolotl.yaml: axolotl knows no such layout{other}")
+        hint = "; with tools it reads the messages of `--for axolotl`, as jsonl" if "tools" in columns else ""
+        told.append(f"no axolotl.yaml: {_other('axolotl', 'axolotl', *asked)}{hint}")
     return told
+
+
+def _other(trainer: str, name: str, format: str, consumer: str) -> str:
+    """What is told of a trainer that this layout is not for."""
+    if consumer != name and layout(format, name) is not layout(format, consumer):
+        return f"{trainer} has another layout for this, which `--for {name}` writes"
+    return f"{trainer} knows no such layout"
 
 
 def _card(

@@ -21,6 +21,7 @@ from synthgen.export.rows import LARGE_ROW, JsonlWriter, Kind, ParquetWriter, Ro
 from synthgen.export.stated import as_row
 from synthgen.export.stated import schema as stated_schema
 from synthgen.journal import Answers, Journal, RecordEntry
+from synthgen.plural import many
 from synthgen.provenance.manifest import LEDGER, MANIFEST, REPORT, manifest, subjects
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import (
@@ -75,7 +76,7 @@ def write_version(
         if "failed.jsonl" not in written.rows:
             remove(directory / "failed.jsonl")
     large = written.measured.large
-    return [f"{large:,} rows are larger than {LARGE_ROW // 1_000_000} MB"] if large else []
+    return [f"{many(large, 'row', 'is')} larger than {LARGE_ROW // 1_000_000} MB"] if large else []
 
 
 def _write_croissant(

@@ -11,7 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,7 +104,7 @@ class Report:
         self.languages: Counter[str] = Counter()
         self.unsure = 0
         self.shares = Shares()
-        self.lengths = {"answer": Spread(), "instruction": Spread(), "messages": Spread()}
+        self.lengths = {name: Spread() for name in ("answer", "rejected", "instruction", "messages")}
         self.erased = 0
         self.mapped: Sample[Key] = Sample(MAPPED)
         self.varied: Sample[Key] = Sample(VARIED)
@@ -158,6 +158,10 @@ class Report:
             return
         self.varied.offer(id, key)
         self.lengths["answer"].add(words(record.pick("answer")))
+        if record.row.get("rejected"):
+            rejected = Record(record.id, {}, {"messages": record.row["rejected"]})
+            texts = record.row["rejected"] if isinstance(record.row["rejected"], str) else rejected.answer
+            self.lengths["rejected"].add(words(replace(record, text=texts)))
         if record.messages:
             self.lengths["instruction"].add(words(record.pick("instruction")))
             self.lengths["messages"].add(len(record.messages))

@@ -23,7 +23,8 @@ def story(said: Mapping[str, Any]) -> list[str]:
     if counts["failed"]:
         sentences.append(f"{counts['failed']:,} failed.")
     if counts["pending"]:
-        sentences.append(f"{counts['pending']:,} are pending.")
+        wanted = "rows are wanted still" if counts["target"] else "are pending"
+        sentences.append(f"{counts['pending']:,} {wanted}.")
     answer = next((part for part in said["lengths"]["parts"] if part["name"] == "answer"), None)
     if answer:
         quantiles = answer["quantiles"]

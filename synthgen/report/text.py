@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from synthgen.plural import many
 from synthgen.report.charts import number, share
 from synthgen.report.story import story
 
@@ -138,9 +139,9 @@ def _work(said: Mapping[str, Any]) -> list[str]:
     tokens, failed = said["tokens"], said["failures"]
     sessions = said["sessions"]
     took = sum(each["seconds"] or 0 for each in sessions)
-    line = f"  {len(sessions)} sessions, {took:,.0f} s"
+    line = f"  {many(len(sessions), 'session')}, {took:,.0f} s"
     if tokens["answers"]:
-        line += f"; {tokens['answers']:,} answers, {tokens['output_tokens']:,} tokens out"
+        line += f"; {many(tokens['answers'], 'answer')}, {many(tokens['output_tokens'], 'token')} out"
     if failed["tries"]:
-        line += f"; {failed['tries']:,} tries failed"
+        line += f"; {many(failed['tries'], 'try')} failed"
     return [line]

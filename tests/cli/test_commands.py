@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +20,10 @@ import pytest
 import synthgen
 from synthgen import driver, engines
 from synthgen.cli import main
-from synthgen.engines.base import Request, RequestFailed
+from synthgen.engines.base import ModelIdentity, Request, RequestFailed
 from synthgen.errors import EngineUnreachable
+from synthgen.project import runs_folder
+from synthgen.project import shipped as shipped_folder
 from synthgen.workers import InProcess
 from tests.support import FakeEngine, answer_of, docs, jsonl, project, read_jsonl, recipe, run_it, tree
 
@@ -130,7 +133,7 @@ def test_failed_tasks_end_with_three(tmp_path: Path, command: Command) -> None:
     )
     ended = command("run", "a", engine=failing)
     assert ended.code == 3
-    assert "1 tasks failed" in ended.err
+    assert "1 task failed" in ended.err
     assert "--retry-failed" in ended.err
     assert command("run", "a").code == 3
     mended = command("run", "a", "--retry-failed", "--json")
@@ -220,7 +223,7 @@ def test_validate_lists_what_would_be_done(tmp_path: Path, command: Command) -> 
     }  # fmt: skip
     shown = command("validate", "recipes/a.yaml", engine=engine)
     assert "recipes/a.yaml is valid" in shown.out
-    assert "filter   words: answer 5 to 9" in shown.out
+    assert "╰─ words   filter: answer 5 to 9" in shown.out
     assert engine.started == 0
     assert not (tmp_path / "runs").exists()
 
@@ -240,8 +243,50 @@ def test_validate_shows_what_reads_what_and_what_it_costs_at_most(tmp_path: Path
     assert [step["reads"] for step in shown["steps"]] == [["doc"], ["level", "plan"]]
     assert shown["money_at_most"] == pytest.approx(shown["input_tokens"] + 2 * 3 * 20, abs=1)
     text = command("validate", "a").out
-    assert "step     level, plan → answer: prompt inline" in text
+    assert "●          doc     seed, 3 to go through" in text
+    assert "step only when `level == 'easy'`" in text
+    assert "← level, plan\n" in text
+    assert {"from": "step:plan", "to": "step:answer", "fields": ["plan"], "uses": ["prompt"]} in (
+        shown["graph"]["edges"]
+    )
+    drawn = text.partition("is valid\n")[2].partition("tasks ")[0]
+    assert max(map(len, drawn.splitlines())) <= 80
     assert "at most, at the prices of the recipe" in text
+
+
+def test_validate_says_how_long_it_takes_once_that_was_measured(tmp_path: Path, command: Command) -> None:
+    project(tmp_path, rows=20)
+    before = command("validate", "recipes/a.yaml")
+    assert "time     unknown: no finished run in runs/ has asked some-model here" in before.out
+    assert "synthgen run recipes/a.yaml --tasks 20 -o runs/a-trial" in before.out
+    said = command("validate", "recipes/a.yaml", "--json").json
+    assert (said["time"], said["time_unknown_for"]) == (None, ["some-model"])
+    known = FakeEngine(identity=ModelIdentity("llamacpp", "some-model", weights="sha256:0"))
+    command("run", "recipes/a.yaml", "-o", "runs/a-trial", engine=known)
+    after = command("validate", "recipes/a.yaml")
+    assert re.search(r"time     \d+ s to [0-9.]+ (s|min|h)", after.out)
+    assert "tokens/s as measured in a-trial" in after.out
+    said = command("validate", "recipes/a.yaml", "--json").json
+    assert (said["time"]["measured"][0]["answers"], said["time_unknown_for"]) == (20, [])
+
+
+def test_validate_counts_a_list_that_a_step_gathered_and_says_where_it_cannot(
+    tmp_path: Path, command: Command
+) -> None:
+    steps = [
+        {"answers": {"prompt": {"user": "{{ doc }}"}, "n": 4, "gather": True}},
+        {"grades": {"prompt": {"user": "{{ it }}"}, "foreach": "answers", "as": "it", "gather": True}},
+        {"more": {"prompt": {"user": "{{ item }}"}, "foreach": "doc.split()", "gather": True}},
+    ]
+    record = {"messages": [{"user": "{{ doc }}"}, {"assistant": "{{ answers | best(grades) }} {{ more }}"}]}
+    project(tmp_path, recipe(model="org/model", steps=steps, record=record), rows=3)
+    said = command("validate", "a", "--json").json
+    assert said["requests"] == 3 * (4 + 4 + 1)
+    [notice] = said["notices"]
+    assert "step more" in notice
+    text = command("validate", "a").out
+    assert "step asked 4 times, gathered" in text
+    assert "step for each it of `answers`, gathered" in text
 
 
 def test_curate_shows_who_enters_and_leaves(tmp_path: Path, command: Command) -> None:
@@ -259,6 +304,59 @@ def test_curate_shows_who_enters_and_leaves(tmp_path: Path, command: Command) ->
     assert len(read_jsonl(tmp_path / "runs/a/versions/2/dataset/train.jsonl")) == said["kept"]
     wrong = command("curate", "runs/a", "--set", "word.min=8")
     assert (wrong.code, "no filter 'word'" in wrong.err, "'words'" in wrong.err) == (2, True, True)
+
+
+def test_export_of_what_is_not_finished_says_so(tmp_path: Path, command: Command) -> None:
+    project(tmp_path)
+    assert command("run", "a", engine=FakeEngine(lambda _: EngineUnreachable("gone"))).code == 4
+    ended = command("export", "runs/a", "messages")
+    assert ended.code == 2
+    assert "its run is not finished: `synthgen status runs/a`" in ended.err
+    assert "judged" not in ended.err
+
+
+def test_export_names_the_layout_that_a_trainer_has(tmp_path: Path, command: Command) -> None:
+    record = {
+        "prompt": [{"user": "{{ doc }}"}],
+        "chosen": [{"assistant": "{{ answer }}"}],
+        "rejected": [{"assistant": "no"}],
+    }
+    project(tmp_path, recipe(record=record))
+    assert command("run", "a").code == 0
+    ended = command("export", "runs/a", "preference")
+    assert "LLaMA-Factory has another layout for this, which `--for llamafactory` writes" in ended.err
+    there = command("export", "runs/a", "preference", "--for", "llamafactory", "-o", "factory")
+    assert "LLaMA-Factory" not in there.err
+    assert (tmp_path / "factory" / "dataset_info.json").exists()
+    parts = {part["name"]: part for part in command("report", "runs/a", "--json").json["lengths"]["parts"]}
+    assert parts["rejected"]["quantiles"]["0.5"] == 1
+    assert parts["answer"]["quantiles"]["0.5"] > 1
+
+
+def test_a_shipped_recipe_runs_in_the_project_that_one_is_in(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = shipped_folder("recipes") / "curate-chat.yaml"
+    ended = command("run", str(shipped), "--json")
+    assert ended.code in (0, 3), ended.err
+    assert Path(ended.json["dir"]).resolve() == tmp_path / "runs" / "curate-chat"
+    monkeypatch.chdir(shipped_folder("recipes").resolve().parent)
+    assert runs_folder(shipped).resolve() == shipped_folder("recipes").resolve().parent / "runs"
+
+
+def test_mix_names_the_run_of_a_project_and_says_what_weights_missed(
+    tmp_path: Path, command: Command
+) -> None:
+    for name, start in (("one", 0), ("two", 0)):
+        project(tmp_path / name, recipe(name=name), rows=docs(20, start=start), name=name)
+        run_it(tmp_path / name / "recipes" / f"{name}.yaml")
+    ended = command("mix", "one", "two/runs/two", "-o", "all")
+    assert ended.code == 2
+    assert "it is a project; did you mean one/runs/one?" in ended.err
+    both = ("mix", "one/runs/one", "two/runs/two", "-o", "all", "--weight", "one=1", "--weight", "two=1")
+    ended = command(*both)
+    assert ended.code in (0, 3), ended.err
+    assert "where 50% was wished: not enough of its rows come once" in ended.err
 
 
 def test_validate_says_that_a_model_is_not_there(tmp_path: Path, command: Command) -> None:
@@ -326,7 +424,8 @@ def test_preview_shows_records_and_leaves_nothing(tmp_path: Path, command: Comma
     assert len(ended.json) == 4
     for record in ended.json:
         assert list(record) == [
-            "id", "messages", "branch", "state", "dropped_by", "error", "measurements", "steps",
+            "id", "messages", "task", "branch", "state", "dropped_by", "error", "seeds", "sources", "steps",
+            "skipped", "measurements", "asked_by_filters",
         ]  # fmt: skip
         [asked] = record["steps"]
         assert (asked["step"], asked["attempt"]) == ("answer", 0)

@@ -176,7 +176,7 @@ def test_the_funnel_and_the_measurements_add_up(tmp_path: Path) -> None:
     assert {int(row["measured"]) for row in measured.values()} == {result.kept}
     assert float(measured["words"]["least"]) >= 5
     assert float(measured["characters"]["most"]) <= 50
-    assert f"- {result.failed} records failed; they are not here." in text
+    assert f"- {result.failed} records failed; not here." in text
     assert "too long" not in text
 
 

@@ -284,10 +284,10 @@ def test_large_rows_and_turns_out_of_turn_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = write(tmp_path / "out", [{"id": "h", "messages": [ASK, SAY, SAY]}], "messages")
-    assert any("in 1 rows user and assistant do not take turns" in notice for notice in done.notices)
+    assert any("in 1 row user and assistant do not take turns" in notice for notice in done.notices)
     long = {"id": "i", "messages": [ASK, {"role": "assistant", "content": "x" * 2_000_000}]}
     done = write(tmp_path / "long", [SHORT, long], "messages")
-    assert done.notices == ["1 rows are larger than 2 MB"]
+    assert done.notices == ["1 row is larger than 2 MB"]
 
 
 # What the documentation of each says that a layout needs, by what its configuration says.

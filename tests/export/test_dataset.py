@@ -239,8 +239,8 @@ def test_rows_beyond_two_megabytes_are_told_of(tmp_path: Path) -> None:
     said = recipe(seeds={"row": {"path": "data/docs.jsonl"}}, record={"from": "row"}, steps=None, model=None)
     long = [{"prompt": "Why?", "completion": text} for text in ("x" * 2_000_000, "short")]
     result = run_it(loaded(tmp_path, said, rows=long), directory=tmp_path / "run", on_notice=told.append)
-    assert told == ["1 rows are larger than 2 MB"]
-    assert "- 1 rows are larger than 2 MB." in (result.dir / "dataset" / "README.md").read_text()
+    assert told == ["1 row is larger than 2 MB"]
+    assert "- 1 row is larger than 2 MB." in (result.dir / "dataset" / "README.md").read_text()
 
 
 def check_manifest(manifest: Path, folder: Path, leave_out: tuple[str, ...] = ()) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from synthgen.cli.audit.options import judging
 from synthgen.cli.options import DirectoryArgument, JsonOption, note, on_a_terminal, out, out_json, plain
+from synthgen.plural import many
 
 
 def erase(
@@ -36,4 +37,4 @@ def erase(
 
 
 def _confirm(ids: Sequence[str]) -> bool:
-    return typer.confirm(f"erase {len(ids):,} records for good?", err=True)
+    return typer.confirm(f"erase {many(len(ids), 'record')} for good?", err=True)

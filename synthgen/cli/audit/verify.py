@@ -9,6 +9,7 @@ import typer
 
 from synthgen.cli.audit.options import EXIT_TAMPERED, authenticity, in_bounds, judging
 from synthgen.cli.options import JsonOption, out, out_json, plain
+from synthgen.plural import many
 
 if TYPE_CHECKING:
     from synthgen.audit.checkpoint import ExtensionVerdict
@@ -90,11 +91,11 @@ def _show(verdict: Verdict) -> None:
     states = ", ".join(f"{verdict.states[state]:,} {state}" for state in STATES)
     if verdict.erased:
         states += f", {len(verdict.erased):,} of them erased"
-    out(f"ledger      {verdict.size:,} records: {states}; root {verdict.root}")
+    out(f"ledger      {many(verdict.size, 'record')}: {states}; root {verdict.root}")
     if verdict.checkpoint is not None:
         saved = verdict.checkpoint
         who = authenticity(saved.signers, saved.authentic)
-        out(f"checkpoint  {saved.size:,} records; root {saved.root}; {who}")
+        out(f"checkpoint  {many(saved.size, 'record')}; root {saved.root}; {who}")
     looked = f"{verdict.files:,} files" + (", the journal record by record" if verdict.journal else "")
     if verdict.run and not verdict.journal:
         looked += "; the journal is not there, or not in order"
@@ -109,7 +110,7 @@ def _show(verdict: Verdict) -> None:
 def _show_of_extension(verdict: ExtensionVerdict) -> None:
     for name, saved in (("before", verdict.before), ("after", verdict.after)):
         who = authenticity(saved.signers, saved.authentic)
-        out(f"{name:<10}  {saved.size:,} records; root {saved.root}; {who}")
+        out(f"{name:<10}  {many(saved.size, 'record')}; root {saved.root}; {who}")
     proved = "intact: the later ledger begins with the earlier one" if verdict.intact else "NOT INTACT"
     out(f"integrity   {proved}")
 
