@@ -586,7 +586,7 @@ def erase_records(
         mine = (version, task, branch) in erased
         asked = {requests[place : place + 32] for place in range(0, len(requests), 32)}
         if '"requests"' in verdicts:
-            asked.update(_asked_by_filters(orjson.loads(verdicts)))
+            asked.update(asked_by_filters(orjson.loads(verdicts)))
         (keys if mine else used_keys).update(asked)
         (contents if mine else used_contents).update(each for each in (content, original) if each is not None)
         if mine and error is not None:
@@ -617,7 +617,8 @@ def erase_records(
     return counts
 
 
-def _asked_by_filters(verdicts: Mapping[str, Any]) -> Iterator[bytes]:
+def asked_by_filters(verdicts: Mapping[str, Any]) -> Iterator[bytes]:
+    """The keys of the requests that verdicts followed from."""
     for verdict in verdicts.values():
         for key in (verdict.get("detail") or {}).get("requests", ()):
             yield bytes.fromhex(key)
@@ -710,10 +711,13 @@ def _check_schema(meta: Mapping[str, str], directory: Path) -> None:
         )
 
 
-# A view that stands in a table's place may never end, and none of these is anything that synthgen makes.
+# A view that stands in a table's place may never end, a column that is computed takes as long as it likes, and
+# none of these is anything that synthgen makes.
 _ODD = (
     "SELECT 1 FROM sqlite_master WHERE type = 'trigger' OR type = 'view' AND name <> 'measurements' "
-    "OR type = 'table' AND sql LIKE 'CREATE VIRTUAL%'"
+    "OR type = 'table' AND sql LIKE 'CREATE VIRTUAL%' "
+    "UNION ALL SELECT 1 FROM sqlite_master AS made, pragma_table_xinfo(made.name) AS part "
+    "WHERE made.type = 'table' AND part.hidden > 1"
 )
 
 
@@ -836,7 +840,7 @@ class Answers:
 
         None where there is nothing of the kind.
         """
-        keys = [*entry.requests, *_asked_by_filters(entry.verdicts)]
+        keys = [*entry.requests, *asked_by_filters(entry.verdicts)]
         if entry.erased is not None or not (keys or entry.original or entry.error):
             return None
         before = entry.original.hex() if entry.original else None

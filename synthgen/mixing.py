@@ -22,7 +22,7 @@ from synthgen.provenance.manifest import MANIFEST, statement_in
 from synthgen.recipe import NAME, RecordShape
 from synthgen.seed_kinds import FileSeed
 from synthgen.seeds import FileRows
-from synthgen.yamlfile import read_yaml
+from synthgen.yamlfile import LOCK_BYTES, read_yaml
 
 DATA = "data/rows.jsonl"
 DUPLICATE = 0.8
@@ -94,7 +94,7 @@ def given(path: Path, name: str) -> Given:
     if folder is None or lock is None or not lock.is_file():
         raise UsageError(f"{path} holds no finished dataset", hint="give a run's directory, or its dataset/")
     try:
-        said = read_yaml(lock).data
+        said = read_yaml(lock, LOCK_BYTES).data
         record = RecordShape.model_validate(said["recipe"]["record"])
         split = said["recipe"].get("output", {}).get("split", {"train": 1.0})
         root = statement_in((folder / MANIFEST).read_bytes())["predicate"]["ledger"]["root"]

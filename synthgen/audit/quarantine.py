@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from synthgen import __version__
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.republish import published
@@ -21,7 +19,7 @@ from synthgen.environment import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import write_version
 from synthgen.journal import VERSIONS, Journal, RecordEntry, open_journal
-from synthgen.provenance.lock import lock_yaml
+from synthgen.provenance.lock import derived_fingerprint, lock_yaml
 from synthgen.provenance.merkle import Growing
 from synthgen.provenance.statement import leaf_of
 
@@ -85,8 +83,7 @@ def _written(
     chain = [*chain_said, link]
     locked = {**lock, "filters": [*lock["filters"], link]}
     about = published(locked, chain)
-    fingerprint = sha256(orjson.dumps([base, locked], option=orjson.OPT_SORT_KEYS))
-    version = journal.begin_version("curate", fingerprint, chain)
+    version = journal.begin_version("curate", derived_fingerprint(base, locked), chain)
     tree = Growing()
     detail = {"source": traced.source, "kind": traced.kind}
     verdict = {"value": 0, "min": 1, "verdict": "drop", "detail": detail}

@@ -73,8 +73,12 @@ def locked_recipe(recipe: Recipe) -> dict[str, Any]:
             model.pop("options", None)
             if options:
                 model["options"] = options
-    digest = sha256(orjson.dumps(effective, option=orjson.OPT_SORT_KEYS))
-    return {"recipe": effective, "recipe_sha256": digest}
+    return {"recipe": effective, "recipe_sha256": recipe_sha256(effective)}
+
+
+def recipe_sha256(effective: Mapping[str, Any]) -> str:
+    """The digest of what a recipe says."""
+    return sha256(orjson.dumps(effective, option=orjson.OPT_SORT_KEYS))
 
 
 def _prompt(name: str, digest: str) -> dict[str, str]:
@@ -94,6 +98,11 @@ def _model(identity: ModelIdentity) -> dict[str, Any]:
 def fingerprint(locked: Mapping[str, Any]) -> str:
     """Digest of everything a dataset depends on: two runs with the same one need no second run."""
     return sha256(orjson.dumps(locked, option=orjson.OPT_SORT_KEYS))
+
+
+def derived_fingerprint(base: int, locked: Mapping[str, Any]) -> str:
+    """Digest of everything that a version depends on which was made from the version `base`."""
+    return sha256(orjson.dumps([base, locked], option=orjson.OPT_SORT_KEYS))
 
 
 def lock_yaml(locked: Mapping[str, Any]) -> bytes:
