@@ -711,7 +711,7 @@ def _check_schema(meta: Mapping[str, str], directory: Path) -> None:
         )
 
 
-# A view that stands in a table's place may never end, a column that is computed takes as long as it likes, and
+# A view in a table's place may never end, and a column that is computed takes as long as it likes:
 # none of these is anything that synthgen makes.
 _ODD = (
     "SELECT 1 FROM sqlite_master WHERE type = 'trigger' OR type = 'view' AND name <> 'measurements' "

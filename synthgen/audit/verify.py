@@ -80,7 +80,8 @@ def verify(
     """Verify a dataset's directory, or a run's with all that it holds; its signature against a public key.
 
     With a checkpoint that `audit checkpoint` wrote, also that the ledger extends the one that it had then.
-    `version_of` is the run that a version's directory is in, where that is known. Raises CannotJudge where there is no manifest to verify it by, or no checkpoint in that file; UsageError
+    `version_of` is the run that a version's directory is in, where that is known.
+    Raises CannotJudge where there is no manifest to verify it by, or no checkpoint in that file; UsageError
     for a key that is none.
     """
     verdict = Verdict(directory)

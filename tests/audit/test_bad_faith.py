@@ -247,8 +247,8 @@ def reordered(said: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize(
     "edit",
-    [bounds_widened, outside_its_bound, dropped_and_kept, verdict_of_drop, one_key_more, unmeasured, no_number,
-     other_file, other_licence, reordered],
+    [bounds_widened, outside_its_bound, dropped_and_kept, verdict_of_drop, one_key_more, unmeasured,
+     no_number, other_file, other_licence, reordered],
     ids=lambda each: each.__name__,
 )  # fmt: skip
 def test_statements_that_do_not_agree_with_themselves_or_the_lock(
@@ -262,9 +262,10 @@ def test_statements_that_do_not_agree_with_themselves_or_the_lock(
 
 @pytest.mark.parametrize(
     ("old", "new", "alone"),
-    [("min: 5", "min: 500", True), ("name: words", "name: toxicity", True), ("fake-model", "large-model", False),
-     ("code_sha256: ", "code_sha256: 0", False), ("some-model", "large-model", True), ("train: 0.7", "trian: 0.7", True),
-     ("filters:", "more:", True), ("data/docs.jsonl", "data/owned.jsonl", True)],
+    [("min: 5", "min: 500", True), ("name: words", "name: toxicity", True), ("filters:", "more:", True),
+     ("fake-model", "large-model", False), ("code_sha256: ", "code_sha256: 0", False),
+     ("some-model", "large-model", True), ("train: 0.7", "trian: 0.7", True),
+     ("data/docs.jsonl", "data/owned.jsonl", True)],
 )  # fmt: skip
 def test_a_lock_that_says_something_else(place: Path, old: str, new: str, alone: bool) -> None:
     """Of what no statement repeats, a dataset alone cannot know; the run's journal has the lock's digest."""
@@ -299,8 +300,8 @@ def test_croissant_that_says_something_else(place: Path, change: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [("data/train-*.parquet", "https://elsewhere.example/rows.parquet"), ("n<1K", "1M<n<10M"),
-     ("- split: test", "- split: validation"), ("license: unknown", "license: cc0-1.0"), ("- synthetic\n", ""),
-     ("  data_files:", "  data_dir: elsewhere\n  data_files:"), ("---", "***")],
+     ("- split: test", "- split: validation"), ("license: unknown", "license: cc0-1.0"),
+     ("- synthetic\n", ""), ("  data_files:", "  data_dir: elsewhere\n  data_files:"), ("---", "***")],
 )  # fmt: skip
 def test_a_card_that_says_something_else(place: Path, old: str, new: str) -> None:
     path = place / "dataset" / "README.md"
