@@ -413,6 +413,11 @@ class Journal:
             )
         return gone
 
+    def fingerprint(self, version: int) -> str:
+        """The digest of what a version was made from."""
+        row = self._read.execute("SELECT fingerprint FROM versions WHERE version = ?", (version,)).fetchone()
+        return str(row[0])
+
     def version_said(self, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Summary and filters of a finished version."""
         query = "SELECT summary, chain FROM versions WHERE version = ?"

@@ -57,6 +57,8 @@ def read_yaml(path: Path, most: int = MAX_BYTES) -> YamlFile:
 
     Raises RecipeError with file, line and column on anything wrong with it.
     """
+    if path.is_char_device() or path.is_block_device() or path.is_fifo():
+        raise RecipeError([Problem("is no regular file", path)])
     try:
         with path.open("rb") as file:
             raw = file.read(most + 1)

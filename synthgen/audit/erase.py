@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 
 from synthgen.audit.findings import CannotJudge
-from synthgen.audit.place import place_of, reading
-from synthgen.audit.republish import published
+from synthgen.audit.place import LOCK, place_of, reading
+from synthgen.audit.republish import own_lock, published
 from synthgen.environment import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import checked_leaf, write_version
@@ -62,6 +62,11 @@ def erase(
     anything changes. Raises UsageError for a record that is not there, or a run that is not finished, and
     RunError where the journal is not what was judged.
     """
+    with reading(directory):
+        return _erase(directory, ids, confirm)
+
+
+def _erase(directory: Path, ids: Sequence[str], confirm: Callable[[Sequence[str]], bool] | None) -> Erased:
     place = place_of(directory)
     if place.run != directory or place.dataset is None or not place.finished:
         raise CannotJudge(f"{directory} holds no finished run")
@@ -132,8 +137,10 @@ def _folders(journal: Journal, directory: Path) -> list[tuple[Path, int]]:
 
 def _made(journal: Journal, folder: Path, version: int) -> tuple[Any, bytes, dict[str, Any]]:
     place = place_of(folder)
+    assert place.dataset is not None
     summary, chain = journal.version_said(version)
-    return published(place.lock(), chain), (folder / "recipe.lock.yaml").read_bytes(), summary
+    about = published(own_lock(journal, place, version), chain)
+    return about, (place.dataset / "provenance" / LOCK).read_bytes(), summary
 
 
 def _signed(folder: Path) -> bool:

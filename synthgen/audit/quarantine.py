@@ -12,7 +12,8 @@ from typing import Any
 
 from synthgen import __version__
 from synthgen.audit.findings import CannotJudge
-from synthgen.audit.republish import published
+from synthgen.audit.place import reading
+from synthgen.audit.republish import own_lock, published
 from synthgen.audit.trace import Traced
 from synthgen.digests import sha256
 from synthgen.environment import environment
@@ -49,13 +50,18 @@ def quarantine(traced: Traced) -> Quarantined:
     out = set(traced.ids["kept"])
     if not out:
         raise UsageError(f"nothing that was kept descends from {traced.source!r}")
-    lock = place.lock()
-    journal = open_journal(place.run, str(lock["recipe"]["name"]))
+    with reading(place.directory):
+        return _quarantine(traced, place.run, place.version, out)
+
+
+def _quarantine(traced: Traced, run: Path, version: int, out: set[str]) -> Quarantined:
+    journal = open_journal(run, str(traced.place.lock()["recipe"]["name"]))
     outcome = "failed"
     try:
+        lock = own_lock(journal, traced.place, version)
         journal.begin_session(NAME, environment())
         try:
-            done = _written(journal, traced, place.run, place.version, lock, out)
+            done = _written(journal, traced, run, version, lock, out)
             outcome = "done"
             return done
         finally:

@@ -31,7 +31,7 @@ from synthgen.journal import (
     stored_records,
     stored_sessions,
 )
-from synthgen.provenance.lock import derived_fingerprint, fingerprint
+from synthgen.provenance.lock import locked_as
 from synthgen.provenance.manifest import MANIFEST, REPORT
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.schema import CheckpointLine, SessionLine
@@ -121,21 +121,17 @@ def _check_files(directory: Path, verdict: Verdict, key: Path | None, others: Se
 def _check_lock(directory: Path, journal: sqlite3.Connection, version: int, findings: Findings) -> None:
     """The lock is the one that the version was judged by: the journal has its digest, and its filters."""
     path = directory / "dataset" / "provenance" / LOCK
-    made = journal.execute("SELECT command, fingerprint, chain FROM versions WHERE version = ?", (version,))
-    row = made.fetchone()
+    query = "SELECT fingerprint, chain FROM versions WHERE version = ?"
+    row = journal.execute(query, (version,)).fetchone()
     if row is None or not path.is_file():
         return  # that is found with the records, and by the manifest
-    command, wanted, chain = row
+    digest, chain = row
     try:
         lock = read_lock(path)
-        digests = {fingerprint(lock)}
-        if command != "run":  # it was made from one that `run` or `curate` had made
-            bases = journal.execute("SELECT version FROM versions WHERE version < ?", (version,))
-            digests = {derived_fingerprint(base, lock) for (base,) in bases}
-    except (CannotJudge, TypeError) as error:
+    except CannotJudge as error:
         findings.add(str(error)[:300], LOCK)
         return
-    if wanted not in digests:
+    if not locked_as(digest, lock, version):
         findings.add("is not the one that the journal has the digest of", LOCK)
     elif chain and orjson.loads(chain) and orjson.loads(chain) != lock.get("filters"):
         findings.add(f"are not those of {LOCK}", "run.sqlite", f"version {version}", "chain")

@@ -20,6 +20,7 @@ from synthgen.audit.run import Claim, check_run, checkpoints, derived_versions
 from synthgen.audit.walk import Walk
 from synthgen.export.durable import STAGING
 from synthgen.journal import STATES, VERSIONS
+from synthgen.provenance.keys import public_key
 from synthgen.provenance.manifest import MANIFEST
 
 
@@ -105,6 +106,10 @@ def verify(
         found = Findings()
         verdict.authentic = manifest.check_signature(key, found)
         verdict.findings.take(found, "dataset/" if whole else "")
+        if verdict.authentic:
+            verdict.signers = [
+                public_key(key).keyid
+            ]  # whom else it names did not sign, as far as anybody knows
     verdict.run = whole
     if whole:
         check_run(directory, verdict, key, version_of=version_of)

@@ -105,6 +105,12 @@ def derived_fingerprint(base: int, locked: Mapping[str, Any]) -> str:
     return sha256(orjson.dumps([base, locked], option=orjson.OPT_SORT_KEYS))
 
 
+def locked_as(digest: str, locked: Mapping[str, Any], version: int) -> bool:
+    """Whether that is the fingerprint of this lock, of a version that `run` made or one made from another."""
+    derived = (derived_fingerprint(base, locked) for base in range(1, version))
+    return digest == fingerprint(locked) or digest in derived
+
+
 def lock_yaml(locked: Mapping[str, Any]) -> bytes:
     """The lock as YAML."""
     from ruamel.yaml import YAML
