@@ -28,7 +28,7 @@ from synthgen.errors import RunError, UsageError
 
 STATES = ("kept", "dropped", "failed")
 VERSIONS = "versions"  # the folder of a run that later versions are in
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 COMMIT_EVERY = 0.25
 BACKLOG = 8000
 _NETWORK = {
@@ -47,9 +47,10 @@ _NETWORK = {
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+-- reason: why it failed, in a sentence
 CREATE TABLE sessions (
     session INTEGER PRIMARY KEY, command TEXT NOT NULL, started TEXT NOT NULL, ended TEXT,
-    outcome TEXT, environment TEXT NOT NULL, engines TEXT);
+    outcome TEXT, environment TEXT NOT NULL, engines TEXT, reason TEXT);
 CREATE TABLE requests (
     key BLOB PRIMARY KEY, body BLOB NOT NULL, session INTEGER NOT NULL, issued REAL NOT NULL);
 -- source: the run that an answer was taken from, where this one did not ask for it
@@ -116,6 +117,7 @@ CREATE TABLE checkpoints (
 CREATE TABLE asked (
     content BLOB NOT NULL, key BLOB NOT NULL, PRIMARY KEY (content, key)) WITHOUT ROWID;
 """,
+    5: "ALTER TABLE sessions ADD COLUMN reason TEXT;",
 }
 
 
@@ -172,13 +174,15 @@ class Journal:
                 or 0
             )
 
-    def end_session(self, outcome: str, engines: Mapping[str, Any] | None = None) -> None:
-        """Note how it ended, after writing what waits, and what its engines ran on."""
+    def end_session(
+        self, outcome: str, engines: Mapping[str, Any] | None = None, reason: str | None = None
+    ) -> None:
+        """Note how it ended, after writing what waits, what its engines ran on, and why it failed."""
         self.flush()
         with self._writing():
             self._write.execute(
-                "UPDATE sessions SET ended = ?, outcome = ?, engines = ? WHERE session = ?",
-                (_now(), outcome, orjson.dumps(engines or {}).decode(), self.session),
+                "UPDATE sessions SET ended = ?, outcome = ?, engines = ?, reason = ? WHERE session = ?",
+                (_now(), outcome, orjson.dumps(engines or {}).decode(), reason, self.session),
             )
 
     def note_engines(self, engines: Mapping[str, Any]) -> None:
@@ -394,8 +398,9 @@ class Journal:
     def erase(self, erased: Mapping[tuple[int, int, str], bytes]) -> dict[str, int]:
         """Erase the contents of records, given by version, task and branch, each with its statement's digest.
 
-        What no other record uses goes with them: contents, requests, answers and errors. Nothing of it stays
-        in the file or its log. Gives how many contents and answers went. Raises RunError.
+        What no other record uses goes with them: contents, requests, answers and errors, also those that
+        were beyond the cut, and what errors of sessions quote. Nothing of it stays in the file or its log.
+        Gives how many contents and answers went. Raises RunError.
         """
         self.flush()
         self._write.execute("PRAGMA secure_delete = ON")
@@ -597,10 +602,11 @@ def erase_records(
         if mine and error is not None:
             errors.add(error)
     for content, key in connection.execute("SELECT content, key FROM asked"):
-        if content in contents and content not in used_contents:
-            keys.add(key)
-        else:
-            used_keys.add(key)
+        (used_keys if content in used_contents else keys).add(key)
+    # What no record has, such as answers beyond the cut, goes too: it may hold the same, and has no name.
+    contents.update(row[0] for row in connection.execute("SELECT sha256 FROM contents"))
+    for table in ("requests", "completions", "set_aside", "failures"):
+        keys.update(row[0] for row in connection.execute(f"SELECT key FROM {table}"))  # noqa: S608
     contents, keys = contents - used_contents, keys - used_keys
     counts = {"contents": 0, "answers": 0}
     for content in contents:
@@ -610,6 +616,7 @@ def erase_records(
         counts["answers"] += connection.execute("DELETE FROM completions WHERE key = ?", (key,)).rowcount
         for table in ("requests", "set_aside", "failures"):
             connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608
+    connection.execute("UPDATE sessions SET reason = substr(reason, 1, instr(reason || ':', ':') - 1)")
     connection.executemany(_ERASE, [(digest, *place) for place, digest in erased.items()])
     for column in ("progress", "summary"):
         query = f"SELECT version, {column} FROM versions WHERE {column} IS NOT NULL"  # noqa: S608
@@ -811,7 +818,7 @@ def stored_sessions(reader: sqlite3.Connection, version: int) -> list[dict[str, 
     for session, size, root, at in reader.execute(query, (version,)):
         made.setdefault(session, []).append({"size": size, "root": root.hex(), "at": at})
     query = (
-        "SELECT session, command, started, ended, outcome, environment, engines FROM sessions "
+        "SELECT session, command, started, ended, outcome, reason, environment, engines FROM sessions "
         "ORDER BY session"
     )
     return [
@@ -821,11 +828,12 @@ def stored_sessions(reader: sqlite3.Connection, version: int) -> list[dict[str, 
             "started": started,
             "ended": ended,
             "outcome": outcome,
+            "reason": reason,
             "environment": orjson.loads(ran_on),
             "engines": orjson.loads(engines) if engines else {},
             "checkpoints": made.get(session, []),
         }
-        for session, command, started, ended, outcome, ran_on, engines in reader.execute(query)
+        for session, command, started, ended, outcome, reason, ran_on, engines in reader.execute(query)
     ]
 
 

@@ -39,6 +39,7 @@ from synthgen.questions import Questions
 from synthgen.recipe import Budget
 from synthgen.spending import Spent
 from synthgen.supervisor import Patience
+from synthgen.why import why
 from synthgen.workers import open_measurer
 from synthgen.yamlfile import LOCK_BYTES, read_yaml
 
@@ -112,7 +113,7 @@ class Recuration:
     async def run(self, cancel: threading.Event) -> Recurated:
         """Judge every record again. Raises UsageError, RunError."""
         journal = open_journal(self._directory, self._loaded.recipe.name)
-        outcome = "failed"
+        outcome, reason = "failed", None
         try:
             base = journal.last_finished("run")
             if base is None:
@@ -126,10 +127,14 @@ class Recuration:
             journal.begin_session("curate", environment())
             try:
                 done = await self._written(journal, base[0], base[2]["planned"], cancel)
+            except BaseException as error:
+                reason = why(error, self._loaded.project.root)
+                raise
+            else:
                 outcome = done.result.outcome
                 return done
             finally:
-                journal.end_session(outcome, self._details())
+                journal.end_session(outcome, self._details(), reason)
         finally:
             journal.close()
 

@@ -25,6 +25,7 @@ from synthgen.export.durable import recover
 from synthgen.journal import VERSIONS, Journal, open_for_reading, open_journal
 from synthgen.provenance.manifest import MANIFEST
 from synthgen.provenance.statement import ledger_entry, statement
+from synthgen.why import why
 
 SHORTEST = 8  # characters of an id: erasing is for good
 
@@ -73,7 +74,7 @@ def _erase(directory: Path, ids: Sequence[str], confirm: Callable[[Sequence[str]
     lock = place.lock()
     whole = _whole(directory, ids)
     journal = open_journal(directory, str(lock["recipe"]["name"]))
-    outcome = "failed"
+    outcome, reason = "failed", None
     try:
         if journal.has_unfinished("run"):
             raise UsageError("a later run is not finished", hint="finish it with `synthgen run`, then erase")
@@ -95,8 +96,11 @@ def _erase(directory: Path, ids: Sequence[str], confirm: Callable[[Sequence[str]
                 if signed and written.signer is None:
                     unsigned.append(folder)
             outcome = "done"
+        except BaseException as error:
+            reason = why(error, directory)
+            raise
         finally:
-            journal.end_session(outcome)
+            journal.end_session(outcome, reason=reason)
     finally:
         journal.close()
     return Erased(whole, gone["contents"], gone["answers"], [folder for folder, _ in folders], unsigned)

@@ -23,6 +23,7 @@ from synthgen.journal import VERSIONS, Journal, RecordEntry, open_journal
 from synthgen.provenance.lock import derived_fingerprint, lock_yaml
 from synthgen.provenance.merkle import Growing
 from synthgen.provenance.statement import leaf_of
+from synthgen.why import why
 
 NAME = "quarantine"
 AT_A_TIME = 5000
@@ -56,16 +57,20 @@ def quarantine(traced: Traced) -> Quarantined:
 
 def _quarantine(traced: Traced, run: Path, version: int, out: set[str]) -> Quarantined:
     journal = open_journal(run, str(traced.place.lock()["recipe"]["name"]))
-    outcome = "failed"
+    outcome, reason = "failed", None
     try:
         lock = own_lock(journal, traced.place, version)
         journal.begin_session(NAME, environment())
         try:
             done = _written(journal, traced, run, version, lock, out)
+        except BaseException as error:
+            reason = why(error, run)
+            raise
+        else:
             outcome = "done"
             return done
         finally:
-            journal.end_session(outcome)
+            journal.end_session(outcome, reason=reason)
     finally:
         journal.close()
 

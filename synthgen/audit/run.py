@@ -121,11 +121,11 @@ def _check_files(directory: Path, verdict: Verdict, key: Path | None, others: Se
 def _check_lock(directory: Path, journal: sqlite3.Connection, version: int, findings: Findings) -> None:
     """The lock is the one that the version was judged by: the journal has its digest, and its filters."""
     path = directory / "dataset" / "provenance" / LOCK
-    query = "SELECT fingerprint, chain FROM versions WHERE version = ?"
+    query = "SELECT fingerprint, chain, cut FROM versions WHERE version = ?"
     row = journal.execute(query, (version,)).fetchone()
     if row is None or not path.is_file():
         return  # that is found with the records, and by the manifest
-    digest, chain = row
+    digest, chain, cut = row
     try:
         lock = read_lock(path)
     except CannotJudge as error:
@@ -135,6 +135,8 @@ def _check_lock(directory: Path, journal: sqlite3.Connection, version: int, find
         findings.add("is not the one that the journal has the digest of", LOCK)
     elif chain and orjson.loads(chain) and orjson.loads(chain) != lock.get("filters"):
         findings.add(f"are not those of {LOCK}", "run.sqlite", f"version {version}", "chain")
+    if cut and orjson.loads(cut) != lock.get("cut"):
+        findings.add("is not the one of the journal", LOCK, None, "cut")
 
 
 def _version(journal: sqlite3.Connection, version: int | None) -> int:
@@ -205,7 +207,7 @@ def _check_sessions(directory: Path, journal: sqlite3.Connection, version: int, 
             continue
         for field, value in said.model_dump().items():
             # The session that wrote the file had not ended.
-            writing = said is published[-1] and field in ("ended", "outcome") and value is None
+            writing = said is published[-1] and field in ("ended", "outcome", "reason") and value is None
             if not writing and now[field] != value:
                 findings.add(f"is not what {SESSIONS} has", "run.sqlite", name, field)
 

@@ -17,6 +17,7 @@ from synthgen.loading import Loaded
 from synthgen.recipe import Recipe
 from synthgen.seed_kinds import FileSeed, TaxonomySeed, uses_faker
 
+_BREAKS = frozenset("\x85\u2028\u2029\ufeff")
 PACE = frozenset({"concurrency", "max_concurrency"})
 
 
@@ -106,16 +107,31 @@ def derived_fingerprint(base: int, locked: Mapping[str, Any]) -> str:
 
 
 def locked_as(digest: str, locked: Mapping[str, Any], version: int) -> bool:
-    """Whether that is the fingerprint of this lock, of a version that `run` made or one made from another."""
-    derived = (derived_fingerprint(base, locked) for base in range(1, version))
-    return digest == fingerprint(locked) or digest in derived
+    """Whether that is the fingerprint of this lock, of a version that `run` made or one made from another.
+
+    Where a budget in seconds or money ended it, the lock has that as `cut`, which was not known at its begin.
+    """
+    begun = {name: value for name, value in locked.items() if name != "cut"}
+    return digest == fingerprint(begun) or any(
+        digest == derived_fingerprint(base, said) for base in range(1, version) for said in (begun, locked)
+    )
 
 
 def lock_yaml(locked: Mapping[str, Any]) -> bytes:
-    """The lock as YAML."""
+    """The lock as YAML, which gives back every character."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.representer import SafeRepresenter
 
+    class Representer(SafeRepresenter):
+        """Line breaks of other alphabets are escaped: in any other style they come back as `\\n`."""
+
+        def represent_str(self, data: str) -> Any:
+            style = '"' if not _BREAKS.isdisjoint(data) else None
+            return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Representer.add_representer(str, Representer.represent_str)
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = Representer
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 110

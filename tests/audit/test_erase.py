@@ -256,6 +256,7 @@ def test_an_earlier_journal_is_brought_up_to_date(finished: Path) -> None:
     with closing(sqlite3.connect(finished / "run.sqlite")) as journal, journal:
         journal.execute("ALTER TABLE records DROP COLUMN erased")
         journal.execute("DROP TABLE asked")
+        journal.execute("ALTER TABLE sessions DROP COLUMN reason")
         journal.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
     from synthgen.journal import open_journal
 

@@ -117,10 +117,13 @@ def unnamed(place: Path, *names: str) -> None:
     path.write_bytes(orjson.dumps(envelope, option=AS_WRITTEN))
 
 
+NO_REASON = "ALTER TABLE sessions DROP COLUMN reason"
 EARLIER = {
-    4: ["DROP TABLE asked"],
-    3: ["DROP TABLE asked", "ALTER TABLE records DROP COLUMN erased"],
-    2: [f"ALTER TABLE records DROP COLUMN {name}" for name in ("erased", "original", "leaf")]
+    5: [NO_REASON],
+    4: [NO_REASON, "DROP TABLE asked"],
+    3: [NO_REASON, "DROP TABLE asked", "ALTER TABLE records DROP COLUMN erased"],
+    2: [NO_REASON]
+    + [f"ALTER TABLE records DROP COLUMN {name}" for name in ("erased", "original", "leaf")]
     + ["DROP TABLE checkpoints", "DROP TABLE asked"],
 }
 
