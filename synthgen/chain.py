@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 import orjson
 
-from synthgen.digests import canonical, file_digest, sha256
+from synthgen.digests import canonical, file_digest, folder_digest, sha256
 from synthgen.errors import RunError, SynthgenError
 from synthgen.filter_files import FoundFilter
 from synthgen.input_files import NamedFile
@@ -119,13 +119,13 @@ class ChainFilter:
 
     @cached_property
     def weights(self) -> Mapping[str, str]:
-        """SHA-256 of each model that it measures by.
+        """SHA-256 of each model that it measures by: of its file, or of all files of its folder.
 
         Raises RunError where one is not there.
         """
         try:
             found = sorted(self.definition.weights(self._params()).items())
-            return {name: file_digest(said) if isinstance(said, Path) else said for name, said in found}
+            return {name: _digest(said) if isinstance(said, Path) else said for name, said in found}
         except SynthgenError:
             raise
         except (Exception, SystemExit) as error:  # any error of a user's code is the user's to read
@@ -164,6 +164,10 @@ class ChainFilter:
         if self.definition.null == "drop":
             return self.action
         return "fail" if self.definition.null == "fail" else "pass"
+
+
+def _digest(weights: Path) -> str:
+    return folder_digest(weights) if weights.is_dir() else file_digest(weights)
 
 
 def describe(link: ChainFilter) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`audit erase` and `audit trace` where tasks branch, rows come again, answers are left over: and of a mix."""
+"""`audit erase` and `audit trace` of tasks that branch, rows that come again, surplus, and mixes."""
 
 from __future__ import annotations
 
