@@ -31,6 +31,7 @@ class Agreement:
             self.splits: list[str] = list(output.get("split", {"train": 1}))
             self.formats: list[str] = list(output.get("formats", ("parquet", "jsonl")))
             self.digest_fits: bool = lock["recipe_sha256"] == recipe_sha256(recipe)
+            self._grown = frozenset(recipe.get("grow", ()))  # seeds to which kept records add rows
             self._links = {
                 link["name"]: (link["min"], link["max"], link["action"])
                 for link in lock["filters"]
@@ -45,6 +46,11 @@ class Agreement:
             }
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"is not what synthgen wrote: {error!r}"[:200]) from None
+
+    @property
+    def grows(self) -> bool:
+        """Whether a source may be a record."""
+        return bool(self._grown)
 
     def problems(self, said: Mapping[str, Any]) -> Iterator[Problem]:
         """What is wrong with a statement, each with its field."""
@@ -70,7 +76,9 @@ class Agreement:
                     if verdict != ("pass" if inside else action):
                         yield "is not what its bounds make of the value", f"measurements.{name}"
             for source in said["sources"]:
-                place = source["seed"], source["path"]
+                place = source["seed"], source.get("path")
+                if "record" in source and source["seed"] in self._grown:
+                    continue
                 if place not in self._files or self._files[place] != source.get("licence"):
                     yield "are not of the files and licences of recipe.lock.yaml", "sources"
                     break

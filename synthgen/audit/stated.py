@@ -60,7 +60,8 @@ def _checked(folder: Path, split: str, shards: Sequence[str]) -> Stated:
         agreement = Agreement(read_lock(folder / "provenance" / LOCK))
     except (CannotJudge, ValueError):
         agreement = None  # what is wrong with the lock is found where it is read first
-    table = StatedTable([folder / shard for shard in shards]) if shards else None
+    grows = agreement is not None and agreement.grows
+    table = StatedTable([folder / shard for shard in shards], grows=grows) if shards else None
     before = (-1, "")
 
     def differs(id: str | None) -> None:

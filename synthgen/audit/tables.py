@@ -70,7 +70,8 @@ def _plain(kind: Any) -> bool:
 class StatedTable:
     """What is stated of the rows of a split, as columns: compared with its lines, as those come by."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], *, grows: bool) -> None:
+        self._schema = schema(grows=grows)
         self._batches = _ahead(paths)
         self._batch: Any = None
         self._waiting: list[Mapping[str, Any]] = []
@@ -94,7 +95,7 @@ class StatedTable:
         batch, waiting = self._batch, self._waiting
         self._batch, self._waiting = None, []
         try:
-            stated = pa.RecordBatch.from_pylist([as_row(said) for said in waiting], schema=schema())
+            stated = pa.RecordBatch.from_pylist([as_row(said) for said in waiting], schema=self._schema)
             if len(batch) and batch.equals(stated):
                 return None
             there = range(len(waiting))
