@@ -75,14 +75,15 @@ class Agreement:
                     inside = (low is None or value >= low) and (high is None or value <= high)
                     if verdict != ("pass" if inside else action):
                         yield "is not what its bounds make of the value", f"measurements.{name}"
-            for source in said["sources"]:
-                place = source["seed"], source.get("path")
-                if "record" in source and source["seed"] in self._grown:
-                    continue
-                if place not in self._files or self._files[place] != source.get("licence"):
-                    yield "are not of the files and licences of recipe.lock.yaml", "sources"
-                    break
+            if not all(map(self._knows, said["sources"])):
+                yield "are not of the files and licences of recipe.lock.yaml", "sources"
             if said["synthetic"] is not is_synthetic(said["requests"], said["sources"]):
                 yield "is not what its requests and sources say", "synthetic"
         except (LookupError, TypeError, AttributeError):
             yield "is not what synthgen states", None
+
+    def _knows(self, source: Mapping[str, Any]) -> bool:
+        if "record" in source and source["seed"] in self._grown:
+            return True
+        place = source["seed"], source.get("path")
+        return place in self._files and self._files[place] == source.get("licence")
