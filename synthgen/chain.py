@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
+from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
@@ -166,6 +167,28 @@ class ChainFilter:
         return "fail" if self.definition.null == "fail" else "pass"
 
 
+def without_secrets(params: Any) -> Any:
+    """Parameters whose `base_url:` is an address and nothing else: no password, no query with a key."""
+    if isinstance(params, list):
+        return [without_secrets(each) for each in params]
+    if not isinstance(params, dict):
+        return params
+    return {
+        name: _address(value) if name == "base_url" and isinstance(value, str) else without_secrets(value)
+        for name, value in params.items()
+    }
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    if not (parts.query or parts.fragment or "@" in parts.netloc):
+        return url
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 def _digest(weights: Path) -> str:
     return folder_digest(weights) if weights.is_dir() else file_digest(weights)
 
@@ -184,7 +207,7 @@ def describe(link: ChainFilter) -> dict[str, Any]:
         "min": link.min,
         "max": link.max,
         "action": link.action,
-        "params": orjson.loads(orjson.dumps(link.params)),
+        "params": without_secrets(orjson.loads(orjson.dumps(link.params))),
         **({"files": files} if files else {}),
         **({"weights": dict(link.weights)} if link.weights else {}),
         **({"model": link.model or "default"} if link.asks else {}),

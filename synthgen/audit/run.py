@@ -44,6 +44,7 @@ LEDGER = "dataset/provenance/ledger.jsonl"
 DROPPED = "dropped.jsonl"
 OF_A_VERSION = ("dataset", REPORT)
 OF_THE_RUN = (*OF_A_VERSION, "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock")
+FAILED = "failed.jsonl"
 ADDED = ("dropped_by", "measurements")
 
 
@@ -65,7 +66,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None, *, version_of
     if not (directory / MANIFEST).is_file():
         findings.add("is missing", MANIFEST)
     else:
-        _check_files(directory, verdict, key, OF_THE_RUN if version_of is None else OF_A_VERSION)
+        _check_files(directory, verdict, key, OF_A_VERSION if version_of is not None else _others(directory))
     lock, inside = (directory / "recipe.lock.yaml", directory / "dataset" / "provenance" / "recipe.lock.yaml")
     if lock.is_file() and inside.is_file() and not filecmp.cmp(lock, inside, shallow=False):
         findings.add("is not the one of the dataset", "recipe.lock.yaml")
@@ -165,6 +166,21 @@ def checkpoints(directory: Path) -> list[Claim]:
                     said_then = CheckpointLine(size=size, root=root.hex(), at=at)
                     found.append(Claim(said_then.size, said_then.root, "run.sqlite"))
     return found
+
+
+def _others(directory: Path) -> Sequence[str]:
+    """Files of a run that its manifest is not over.
+
+    Where a later run is not finished, failed.jsonl is one: if all of that failed, it is written for it.
+    """
+    with suppress(UsageError, sqlite3.Error), closing(open_for_reading(directory)) as journal:
+        query = (
+            "SELECT EXISTS (SELECT 1 FROM versions WHERE command = 'run' AND finished IS NULL AND version > "
+            "(SELECT max(version) FROM versions WHERE command = 'run' AND finished IS NOT NULL))"
+        )
+        if journal.execute(query).fetchone()[0]:
+            return (*OF_THE_RUN, FAILED)
+    return OF_THE_RUN
 
 
 def derived_versions(directory: Path) -> list[int]:

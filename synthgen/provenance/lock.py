@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from synthgen import __version__
-from synthgen.chain import describe
+from synthgen.chain import describe, without_secrets
 from synthgen.digests import file_digest, sha256
 from synthgen.engines.base import ModelIdentity
 from synthgen.loading import Loaded
@@ -74,6 +74,8 @@ def locked_recipe(recipe: Recipe) -> dict[str, Any]:
             model.pop("options", None)
             if options:
                 model["options"] = options
+    if "filters" in effective:
+        effective["filters"] = without_secrets(effective["filters"])
     return {"recipe": effective, "recipe_sha256": recipe_sha256(effective)}
 
 
