@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ from synthgen.journal import VERSIONS, open_for_reading
 from synthgen.provenance.manifest import LEDGER, MANIFEST
 
 LOCK = "recipe.lock.yaml"
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")  # of a version, as the name of its folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def read_lock(path: Path) -> dict[str, Any]:
 def journal_of(directory: Path) -> tuple[Path | None, int | None]:
     """The folder whose journal made this, and the version, None for the one that `run` made last."""
     above, name = directory.resolve().parent, directory.resolve().name
-    if above.name == VERSIONS and name.isdecimal() and (above.parent / "run.sqlite").is_file():
+    if above.name == VERSIONS and NUMBER.fullmatch(name) and (above.parent / "run.sqlite").is_file():
         return above.parent, int(name)  # whatever lies in it: a version has no journal of its own
     if (directory / "run.sqlite").is_file():
         return directory, None

@@ -19,7 +19,8 @@ from synthgen.recipe import Recipe
 def own_lock(journal: Journal, place: Place, version: int) -> dict[str, Any]:
     """The lock of a version, which the journal has the digest of. Raises CannotJudge where it is another."""
     lock = place.lock()
-    if not locked_as(journal.fingerprint(version), lock, version):
+    bases = (each for each, _ in journal.finished_versions() if each < version)
+    if not locked_as(journal.fingerprint(version), lock, bases):
         raise CannotJudge(
             f"{place.dataset}/provenance/{LOCK} is not the one that the journal has the digest of; "
             "`synthgen audit verify` says more"

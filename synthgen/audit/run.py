@@ -44,6 +44,7 @@ LEDGER = "dataset/provenance/ledger.jsonl"
 DROPPED = "dropped.jsonl"
 OF_A_VERSION = ("dataset", REPORT)
 OF_THE_RUN = (*OF_A_VERSION, "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock")
+MOST_VERSIONS = 1000  # that one may have been made from
 FAILED = "failed.jsonl"
 ADDED = ("dropped_by", "measurements")
 
@@ -132,7 +133,9 @@ def _check_lock(directory: Path, journal: sqlite3.Connection, version: int, find
     except CannotJudge as error:
         findings.add(str(error)[:300], LOCK)
         return
-    if not locked_as(digest, lock, version):
+    query = "SELECT version FROM versions WHERE version < ? ORDER BY version DESC LIMIT ?"
+    bases = [int(base) for (base,) in journal.execute(query, (version, MOST_VERSIONS))]
+    if not locked_as(digest, lock, bases):
         findings.add("is not the one that the journal has the digest of", LOCK)
     elif chain and orjson.loads(chain) and orjson.loads(chain) != lock.get("filters"):
         findings.add(f"are not those of {LOCK}", "run.sqlite", f"version {version}", "chain")

@@ -15,7 +15,7 @@ from typing import Any
 from synthgen.audit.checkpoint import Saved, saved
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
-from synthgen.audit.place import journal_of
+from synthgen.audit.place import NUMBER, journal_of
 from synthgen.audit.run import Claim, check_run, checkpoints, derived_versions
 from synthgen.audit.walk import Walk
 from synthgen.export.durable import STAGING
@@ -130,7 +130,7 @@ def _check_versions(directory: Path, verdict: Verdict, key: Path | None) -> None
         return
     for place in sorted(folder.iterdir()):
         name = f"{VERSIONS}/{place.name}"
-        made = not place.is_symlink() and place.is_dir() and place.name.isdecimal()
+        made = not place.is_symlink() and place.is_dir() and NUMBER.fullmatch(place.name) is not None
         if made and not any(path.name != STAGING for path in place.iterdir()):
             continue  # begun, and ended before it was written
         if not made:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -108,14 +108,14 @@ def derived_fingerprint(base: int, locked: Mapping[str, Any]) -> str:
     return sha256(orjson.dumps([base, locked], option=orjson.OPT_SORT_KEYS))
 
 
-def locked_as(digest: str, locked: Mapping[str, Any], version: int) -> bool:
-    """Whether that is the fingerprint of this lock, of a version that `run` made or one made from another.
+def locked_as(digest: str, locked: Mapping[str, Any], bases: Iterable[int]) -> bool:
+    """Whether that is the fingerprint of this lock: of a version that `run` made, or one made from `bases`.
 
     Where a budget in seconds or money ended it, the lock has that as `cut`, which was not known at its begin.
     """
     begun = {name: value for name, value in locked.items() if name != "cut"}
     return digest == fingerprint(begun) or any(
-        digest == derived_fingerprint(base, said) for base in range(1, version) for said in (begun, locked)
+        digest == derived_fingerprint(base, said) for base in bases for said in (begun, locked)
     )
 
 

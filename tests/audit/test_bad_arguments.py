@@ -167,6 +167,22 @@ def test_versions_in_versions_are_not_followed_down(place: Path) -> None:
     assert "versions/2" in found(verdict)
 
 
+@pytest.mark.parametrize("name", ["9" * 30, "\u0663", "007", "2.5"])
+def test_a_version_of_a_number_that_is_none(place: Path, name: str) -> None:
+    shutil.copytree(place, place / "versions" / name, ignore=shutil.ignore_patterns("versions", "run.*"))
+    assert f"versions/{name}: was added" in found(verify(place))
+    assert not verify(place / "versions" / name).journal
+
+
+def test_a_journal_with_versions_without_end(place: Path) -> None:
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal, journal:
+        journal.execute(
+            "INSERT INTO versions (version, command, fingerprint, started, finished, summary, chain) "
+            "SELECT 9000000000000000000, command, 'x', started, finished, summary, chain FROM versions"
+        )
+    assert not verify(place).intact
+
+
 def test_a_lock_nested_as_deep_as_can_be(place: Path) -> None:
     for text in ("[" * 200_000, "a: " * 3 + "\n" + "- " * 100_000, "x: &a [1]\n" + "y: *a\n" * 100_000):
         (place / "dataset" / "provenance" / "recipe.lock.yaml").write_text(text)

@@ -39,7 +39,7 @@ def test_what_is_read_is_what_was_written(said: dict[str, Any]) -> None:
 def test_a_lock_is_known_by_its_digest_also_where_a_budget_cut_the_run() -> None:
     said = {"recipe": {"name": "a"}, "filters": []}
     cut = {**said, "cut": {"by": "seconds", "after": 3}}
-    assert locked_as(fingerprint(said), cut, 1)
-    assert locked_as(derived_fingerprint(2, cut), cut, 3)
-    assert not locked_as(derived_fingerprint(2, cut), {**cut, "filters": [1]}, 3)
-    assert not locked_as(fingerprint(said), {**said, "recipe": {"name": "b"}}, 1)
+    assert locked_as(fingerprint(said), cut, [])
+    assert locked_as(derived_fingerprint(2, cut), cut, [1, 2])
+    assert not locked_as(derived_fingerprint(2, cut), {**cut, "filters": [1]}, [1, 2])
+    assert not locked_as(fingerprint(said), {**said, "recipe": {"name": "b"}}, [])
