@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, Literal
@@ -157,8 +158,12 @@ class language:
 
     @staticmethod
     def weights(*, is_: object, detector: str = "fasttext") -> dict[str, Path]:
-        """The model that it measures by, where that is a file."""
-        return {"lid.176": _lid_176()} if detector == "fasttext" else {}
+        """The model that it measures by: a file, or the folder of a package that has it in parts."""
+        if detector == "fasttext":
+            return {"lid.176": _lid_176()}
+        if find_spec(detector) is None:
+            return {}  # making the filter says so
+        return {detector: Path(str(files(detector))) / ("profiles" if detector == "langdetect" else "")}
 
     def measure(self, record: Record) -> Measurement:
         """The probability, with the language that is most probable."""

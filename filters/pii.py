@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from synthgen import Measurement, Record, filter
@@ -272,6 +274,23 @@ class pii:
         if names is not None:
             self.finders["name"] = partial(_names, _pipeline(names))
         self.examples = examples
+
+    @staticmethod
+    def weights(
+        *,
+        kinds: object = None,
+        examples: object = False,
+        regions: object = None,
+        names: str | None = None,
+    ) -> dict[str, Path]:
+        """The pipeline that finds names: a folder, or that of its package."""
+        if names is None:
+            return {}
+        if Path(names).is_dir():
+            return {"names": Path(names)}
+        package = find_spec(names) if names.isidentifier() else None
+        places = package.submodule_search_locations if package is not None else None
+        return {names: Path(places[0])} if places else {}  # making the filter says that there is none
 
     def measure(self, record: Record) -> Measurement:
         """How many, with the count of each kind and the first places."""

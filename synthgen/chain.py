@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
+from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
-from synthgen.digests import canonical, file_digest, sha256
+from synthgen.digests import canonical, file_digest, folder_digest, sha256
 from synthgen.errors import RunError, SynthgenError
 from synthgen.filter_files import FoundFilter
 from synthgen.input_files import NamedFile
@@ -119,13 +120,13 @@ class ChainFilter:
 
     @cached_property
     def weights(self) -> Mapping[str, str]:
-        """SHA-256 of each model that it measures by.
+        """SHA-256 of each model that it measures by: of its file, or of all files of its folder.
 
         Raises RunError where one is not there.
         """
         try:
             found = sorted(self.definition.weights(self._params()).items())
-            return {name: file_digest(said) if isinstance(said, Path) else said for name, said in found}
+            return {name: _digest(said) if isinstance(said, Path) else said for name, said in found}
         except SynthgenError:
             raise
         except (Exception, SystemExit) as error:  # any error of a user's code is the user's to read
@@ -166,6 +167,32 @@ class ChainFilter:
         return "fail" if self.definition.null == "fail" else "pass"
 
 
+def without_secrets(params: Any) -> Any:
+    """Parameters whose `base_url:` is an address and nothing else: no password, no query with a key."""
+    if isinstance(params, list):
+        return [without_secrets(each) for each in params]
+    if not isinstance(params, dict):
+        return params
+    return {
+        name: _address(value) if name == "base_url" and isinstance(value, str) else without_secrets(value)
+        for name, value in params.items()
+    }
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    if not (parts.query or parts.fragment or "@" in parts.netloc):
+        return url
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _digest(weights: Path) -> str:
+    return folder_digest(weights) if weights.is_dir() else file_digest(weights)
+
+
 def describe(link: ChainFilter) -> dict[str, Any]:
     """What the journal and the lock say of a filter."""
     files = {
@@ -180,7 +207,7 @@ def describe(link: ChainFilter) -> dict[str, Any]:
         "min": link.min,
         "max": link.max,
         "action": link.action,
-        "params": orjson.loads(orjson.dumps(link.params)),
+        "params": without_secrets(orjson.loads(orjson.dumps(link.params))),
         **({"files": files} if files else {}),
         **({"weights": dict(link.weights)} if link.weights else {}),
         **({"model": link.model or "default"} if link.asks else {}),

@@ -30,6 +30,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def folder_digest(folder: Path) -> str:
+    """Hex digest of every file beneath a folder, with their names; what Python compiled there is left out."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
+        if path.is_file() and "__pycache__" not in path.parts:
+            name = path.relative_to(folder).as_posix().encode()
+            digest.update(b"%s\0%s" % (name, bytes.fromhex(file_digest(path))))
+    return digest.hexdigest()
+
+
 def value_digest(value: Any) -> bytes:
     """16 bytes that stand for a seed's value: equal JSON, equal digest."""
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()[:16]

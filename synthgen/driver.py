@@ -38,6 +38,7 @@ from synthgen.reuse import open_others
 from synthgen.rounds import Rounds, Verdict
 from synthgen.supervisor import Patience
 from synthgen.trial import trial
+from synthgen.why import why
 from synthgen.workers import open_measurer
 
 DRAIN_SECONDS = 10.0
@@ -179,7 +180,7 @@ class Driver:
 
     async def _in_directory(self) -> RunResult:
         journal = open_journal(self._directory, self._loaded.recipe.name)
-        outcome = "failed"
+        outcome, reason = "failed", None
         try:
             recover(self._directory)
             finished = self._nothing_to_do(journal)
@@ -190,11 +191,15 @@ class Driver:
             journal.begin_session("run", {**environment(), **self._asked_for()})
             try:
                 result = await self._through(journal)
+            except BaseException as error:
+                reason = why(error, self._loaded.project.root)
+                raise
+            else:
                 outcome = result.outcome
                 return result
             finally:
                 with contextlib.suppress(RunError):
-                    journal.end_session(outcome, self._details())
+                    journal.end_session(outcome, self._details(), reason)
         finally:
             journal.close()
 

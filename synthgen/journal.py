@@ -47,9 +47,10 @@ _NETWORK = {
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+-- reason: why it failed, in a sentence
 CREATE TABLE sessions (
     session INTEGER PRIMARY KEY, command TEXT NOT NULL, started TEXT NOT NULL, ended TEXT,
-    outcome TEXT, environment TEXT NOT NULL, engines TEXT);
+    outcome TEXT, environment TEXT NOT NULL, engines TEXT, reason TEXT);
 CREATE TABLE requests (
     key BLOB PRIMARY KEY, body BLOB NOT NULL, session INTEGER NOT NULL, issued REAL NOT NULL);
 -- source: the run that an answer was taken from, where this one did not ask for it
@@ -122,6 +123,7 @@ CREATE TABLE asked (
     5: """
 ALTER TABLE completions ADD COLUMN reasoning TEXT;
 ALTER TABLE set_aside ADD COLUMN reasoning TEXT;
+ALTER TABLE sessions ADD COLUMN reason TEXT;
 """,
 }
 
@@ -179,13 +181,15 @@ class Journal:
                 or 0
             )
 
-    def end_session(self, outcome: str, engines: Mapping[str, Any] | None = None) -> None:
-        """Note how it ended, after writing what waits, and what its engines ran on."""
+    def end_session(
+        self, outcome: str, engines: Mapping[str, Any] | None = None, reason: str | None = None
+    ) -> None:
+        """Note how it ended, after writing what waits, what its engines ran on, and why it failed."""
         self.flush()
         with self._writing():
             self._write.execute(
-                "UPDATE sessions SET ended = ?, outcome = ?, engines = ? WHERE session = ?",
-                (_now(), outcome, orjson.dumps(engines or {}).decode(), self.session),
+                "UPDATE sessions SET ended = ?, outcome = ?, engines = ?, reason = ? WHERE session = ?",
+                (_now(), outcome, orjson.dumps(engines or {}).decode(), reason, self.session),
             )
 
     def note_engines(self, engines: Mapping[str, Any]) -> None:
@@ -404,8 +408,9 @@ class Journal:
     def erase(self, erased: Mapping[tuple[int, int, str], bytes]) -> dict[str, int]:
         """Erase the contents of records, given by version, task and branch, each with its statement's digest.
 
-        What no other record uses goes with them: contents, requests, answers and errors. Nothing of it stays
-        in the file or its log. Gives how many contents and answers went. Raises RunError.
+        What no other record uses goes with them: contents, requests, answers and errors, also those that
+        were beyond the cut, and what errors of sessions quote. Nothing of it stays in the file or its log.
+        Gives how many contents and answers went. Raises RunError.
         """
         self.flush()
         self._write.execute("PRAGMA secure_delete = ON")
@@ -422,6 +427,11 @@ class Journal:
                 hint="run the same command again when they have ended",
             )
         return gone
+
+    def fingerprint(self, version: int) -> str:
+        """The digest of what a version was made from."""
+        row = self._read.execute("SELECT fingerprint FROM versions WHERE version = ?", (version,)).fetchone()
+        return str(row[0])
 
     def version_said(self, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Summary and filters of a finished version."""
@@ -596,16 +606,17 @@ def erase_records(
         mine = (version, task, branch) in erased
         asked = {requests[place : place + 32] for place in range(0, len(requests), 32)}
         if '"requests"' in verdicts:
-            asked.update(_asked_by_filters(orjson.loads(verdicts)))
+            asked.update(asked_by_filters(orjson.loads(verdicts)))
         (keys if mine else used_keys).update(asked)
         (contents if mine else used_contents).update(each for each in (content, original) if each is not None)
         if mine and error is not None:
             errors.add(error)
     for content, key in connection.execute("SELECT content, key FROM asked"):
-        if content in contents and content not in used_contents:
-            keys.add(key)
-        else:
-            used_keys.add(key)
+        (used_keys if content in used_contents else keys).add(key)
+    # What no record has, such as answers beyond the cut, goes too: it may hold the same, and has no name.
+    contents.update(row[0] for row in connection.execute("SELECT sha256 FROM contents"))
+    for table in ("requests", "completions", "set_aside", "failures"):
+        keys.update(row[0] for row in connection.execute(f"SELECT key FROM {table}"))  # noqa: S608
     contents, keys = contents - used_contents, keys - used_keys
     counts = {"contents": 0, "answers": 0}
     for content in contents:
@@ -615,6 +626,7 @@ def erase_records(
         counts["answers"] += connection.execute("DELETE FROM completions WHERE key = ?", (key,)).rowcount
         for table in ("requests", "set_aside", "failures"):
             connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608
+    connection.execute("UPDATE sessions SET reason = substr(reason, 1, instr(reason || ':', ':') - 1)")
     connection.executemany(_ERASE, [(digest, *place) for place, digest in erased.items()])
     for column in ("progress", "summary"):
         query = f"SELECT version, {column} FROM versions WHERE {column} IS NOT NULL"  # noqa: S608
@@ -627,7 +639,8 @@ def erase_records(
     return counts
 
 
-def _asked_by_filters(verdicts: Mapping[str, Any]) -> Iterator[bytes]:
+def asked_by_filters(verdicts: Mapping[str, Any]) -> Iterator[bytes]:
+    """The keys of the requests that verdicts followed from."""
     for verdict in verdicts.values():
         for key in (verdict.get("detail") or {}).get("requests", ()):
             yield bytes.fromhex(key)
@@ -720,10 +733,13 @@ def _check_schema(meta: Mapping[str, str], directory: Path) -> None:
         )
 
 
-# A view that stands in a table's place may never end, and none of these is anything that synthgen makes.
+# A view in a table's place may never end, and a column that is computed takes as long as it likes:
+# none of these is anything that synthgen makes.
 _ODD = (
     "SELECT 1 FROM sqlite_master WHERE type = 'trigger' OR type = 'view' AND name <> 'measurements' "
-    "OR type = 'table' AND sql LIKE 'CREATE VIRTUAL%'"
+    "OR type = 'table' AND sql LIKE 'CREATE VIRTUAL%' "
+    "UNION ALL SELECT 1 FROM sqlite_master AS made, pragma_table_xinfo(made.name) AS part "
+    "WHERE made.type = 'table' AND part.hidden > 1"
 )
 
 
@@ -812,7 +828,7 @@ def stored_sessions(reader: sqlite3.Connection, version: int) -> list[dict[str, 
     for session, size, root, at in reader.execute(query, (version,)):
         made.setdefault(session, []).append({"size": size, "root": root.hex(), "at": at})
     query = (
-        "SELECT session, command, started, ended, outcome, environment, engines FROM sessions "
+        "SELECT session, command, started, ended, outcome, reason, environment, engines FROM sessions "
         "ORDER BY session"
     )
     return [
@@ -822,11 +838,12 @@ def stored_sessions(reader: sqlite3.Connection, version: int) -> list[dict[str, 
             "started": started,
             "ended": ended,
             "outcome": outcome,
+            "reason": reason,
             "environment": orjson.loads(ran_on),
             "engines": orjson.loads(engines) if engines else {},
             "checkpoints": made.get(session, []),
         }
-        for session, command, started, ended, outcome, ran_on, engines in reader.execute(query)
+        for session, command, started, ended, outcome, reason, ran_on, engines in reader.execute(query)
     ]
 
 
@@ -846,7 +863,7 @@ class Answers:
 
         None where there is nothing of the kind.
         """
-        keys = [*entry.requests, *_asked_by_filters(entry.verdicts)]
+        keys = [*entry.requests, *asked_by_filters(entry.verdicts)]
         if entry.erased is not None or not (keys or entry.original or entry.error):
             return None
         before = entry.original.hex() if entry.original else None

@@ -162,7 +162,7 @@ class FilterDefinition:
         return hashlib.sha256(inspect.getsource(self.target).encode()).hexdigest()
 
     def weights(self, params: Mapping[str, Any]) -> dict[str, Path | str]:
-        """The models that it measures by, by their names in the provenance: files, or digests that are known.
+        """The models that it measures by, by their names in the provenance: files, folders, or known digests.
 
         A filter that is a class says so with a static method `weights`, which is given the parameters.
         """

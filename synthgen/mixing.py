@@ -22,7 +22,7 @@ from synthgen.provenance.manifest import MANIFEST, statement_in
 from synthgen.recipe import NAME, TOOLS, RecordShape
 from synthgen.seed_kinds import FileSeed
 from synthgen.seeds import FileRows
-from synthgen.yamlfile import read_yaml
+from synthgen.yamlfile import LOCK_BYTES, read_yaml
 
 DATA = "data/rows.jsonl"
 DUPLICATE = 0.8
@@ -100,7 +100,7 @@ def given(path: Path, name: str) -> Given:
             hint = f"it is a project; did you mean {' or '.join(map(str, runs[:3]))}?"
         raise UsageError(f"{path} holds no finished dataset", hint=hint)
     try:
-        said = read_yaml(lock).data
+        said = read_yaml(lock, LOCK_BYTES).data
         record = RecordShape.model_validate(said["recipe"]["record"])
         split = said["recipe"].get("output", {}).get("split", {"train": 1.0})
         root = statement_in((folder / MANIFEST).read_bytes())["predicate"]["ledger"]["root"]

@@ -18,13 +18,10 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from synthgen.asking import Asker
 from synthgen.chain import describe
 from synthgen.counting import Counts
 from synthgen.curate import Curation
-from synthgen.digests import sha256
 from synthgen.driver import RunResult
 from synthgen.engines.base import Engine, request_timeout
 from synthgen.environment import environment
@@ -36,14 +33,15 @@ from synthgen.journal import VERSIONS, Journal, RecordEntry, open_journal
 from synthgen.loading import LoadedCuration, load_curation
 from synthgen.project import Project
 from synthgen.provenance.keys import signing_key
-from synthgen.provenance.lock import lock_yaml, locked_recipe
+from synthgen.provenance.lock import derived_fingerprint, lock_yaml, locked_recipe
 from synthgen.provenance.merkle import Growing
 from synthgen.questions import Questions
 from synthgen.recipe import Budget
 from synthgen.spending import Spent
 from synthgen.supervisor import Patience
+from synthgen.why import why
 from synthgen.workers import open_measurer
-from synthgen.yamlfile import read_yaml
+from synthgen.yamlfile import LOCK_BYTES, read_yaml
 
 TICK = 0.2
 NOTHING_ASKED = {"input_tokens": 0, "output_tokens": 0, "requests": 0}
@@ -115,7 +113,7 @@ class Recuration:
     async def run(self, cancel: threading.Event) -> Recurated:
         """Judge every record again. Raises UsageError, RunError."""
         journal = open_journal(self._directory, self._loaded.recipe.name)
-        outcome = "failed"
+        outcome, reason = "failed", None
         try:
             base = journal.last_finished("run")
             if base is None:
@@ -129,15 +127,19 @@ class Recuration:
             journal.begin_session("curate", environment())
             try:
                 done = await self._written(journal, base[0], base[2]["planned"], cancel)
+            except BaseException as error:
+                reason = why(error, self._loaded.project.root)
+                raise
+            else:
                 outcome = done.result.outcome
                 return done
             finally:
-                journal.end_session(outcome, self._details())
+                journal.end_session(outcome, self._details(), reason)
         finally:
             journal.close()
 
     async def _written(self, journal: Journal, base: int, judged: int, cancel: threading.Event) -> Recurated:
-        fingerprint = sha256(orjson.dumps([base, self._locked], option=orjson.OPT_SORT_KEYS))
+        fingerprint = derived_fingerprint(base, self._locked)
         version = journal.begin_version("curate", fingerprint, self._locked["filters"])
         done = await self._judge(journal, base, judged, version, cancel)
         if done.result.outcome == "interrupted":
@@ -369,7 +371,7 @@ def recurate(
     root = project or (
         directory.resolve().parent.parent if directory.resolve().parent.name == "runs" else Path()
     )
-    locked = read_yaml(file)
+    locked = read_yaml(file, LOCK_BYTES)
     loaded = load_curation(
         locked, changes, Project(root.resolve()), engine=engine, model=model, base_url=base_url
     )

@@ -121,7 +121,7 @@ class FileRows:
         if not digests:
             named = ", ".join(self.project.relative(file) for file in self.files)
             raise RecipeError([Problem(f"has no rows: {named}", self.files[0])])
-        again = _that_come_again(digests)
+        again = that_come_again(digests)
         repeats = Counter(row.digest for row in self if row.digest[:8] in again) if again else {}
         return len(digests), repeats
 
@@ -379,7 +379,7 @@ class ListRows:
 Rows = FileRows | ListRows
 
 
-def _that_come_again(digests: array[int]) -> set[bytes]:
+def that_come_again(digests: array[int]) -> set[bytes]:
     """Those that are there more than once. Takes eight bytes a row where there are many."""
     if len(digests) < MANY:
         counts = Counter(digests)

@@ -12,6 +12,7 @@ from typing import Any
 from synthgen.errors import Problem, RecipeError
 
 MAX_BYTES = 1_000_000
+LOCK_BYTES = 8_000_000  # of a recipe.lock.yaml: it names every file that seeds came from
 MAX_ALIASES = 100
 _TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
 
@@ -51,18 +52,23 @@ class YamlFile:
         return Problem(message, self.path, line, column, hint)
 
 
-def read_yaml(path: Path) -> YamlFile:
-    """Parse a YAML 1.2 file. Raises RecipeError with file, line and column on anything wrong with it."""
+def read_yaml(path: Path, most: int = MAX_BYTES) -> YamlFile:
+    """Parse a YAML 1.2 file of so many bytes at most.
+
+    Raises RecipeError with file, line and column on anything wrong with it.
+    """
+    if path.is_char_device() or path.is_block_device() or path.is_fifo():
+        raise RecipeError([Problem("is no regular file", path)])
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(most + 1)
     except FileNotFoundError:
         raise RecipeError([Problem("there is no such file", path, hint=_nearby(path))]) from None
     except OSError as error:
         raise RecipeError([Problem(f"cannot be read: {error.strerror}", path)]) from None
-    if len(raw) > MAX_BYTES:
+    if len(raw) > most:
         size = path.stat().st_size
-        raise RecipeError([Problem(f"is {size:,} bytes, and {MAX_BYTES:,} is the most", path)])
+        raise RecipeError([Problem(f"is {size:,} bytes, and {most:,} is the most", path)])
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from synthgen.chain import ChainFilter, describe
+from synthgen.digests import folder_digest
 from synthgen.errors import RunError
 from synthgen.filter_files import find_filter
 from synthgen.filters._minilm import minilm_file
@@ -55,16 +57,18 @@ def test_the_shipped_ones_say_what_they_measure_by(tmp_path: Path) -> None:
     assert set(link("toxicity", tmp_path, detector="svm").weights) == {"model", "vectorizer"}
     assert link("semantic_duplicate", tmp_path).weights == {"all-MiniLM-L6-v2": digest(minilm_file())}
     assert set(link("language", tmp_path, **{"is": "en"}).weights) == {"lid.176"}
-    assert link("language", tmp_path, **{"is": "en", "detector": "langdetect"}).weights == {}
+    folder = Path(str(files("langdetect"))) / "profiles"
+    langdetect = link("language", tmp_path, **{"is": "en", "detector": "langdetect"})
+    assert langdetect.weights == {"langdetect": folder_digest(folder)}
     assert link("ifd", tmp_path).weights == {"smollm2-135m": SMOLLM2_135M}
     assert ALIASES["smollm2-135m"].sha256 == SMOLLM2_135M
     assert "weights" not in describe(link("words", tmp_path))
 
 
 def test_other_weights_are_another_filter_and_stand_in_the_lock(tmp_path: Path) -> None:
-    files = {"data/a.bin": b"one", "data/b.bin": b"two"}
+    named = {"data/a.bin": b"one", "data/b.bin": b"two"}
     said = recipe(filters=["own"])
-    result = run_it(loaded(tmp_path, said, files=files, filters={"own": OWN}))
+    result = run_it(loaded(tmp_path, said, files=named, filters={"own": OWN}))
     [locked] = read_yaml(result.dir / "recipe.lock.yaml").data["filters"]
     assert locked["weights"] == {"a": hashlib.sha256(b"one").hexdigest()}
     before = link("own", tmp_path).key

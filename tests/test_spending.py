@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen import driver
+from synthgen.audit.verify import verify
 from synthgen.driver import Progress
 from synthgen.engines.base import Completion, Request, RequestFailed
 from synthgen.recipe import Budget, Prices
@@ -137,6 +138,7 @@ def test_seconds_cut_where_they_end_and_say_where(tmp_path: Path) -> None:
     assert len(answers(result.dir)) == result.planned
     locked = read_yaml(result.dir / "recipe.lock.yaml").data
     assert locked["cut"] == {"by": "seconds", "after": result.planned}
+    assert verify(result.dir).intact
     again = FakeEngine()
     assert run_it(given_, again).outcome == "nothing to do"
     assert again.asked == []

@@ -32,11 +32,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint that was read. `authentic` is None where no key was given to check it against."""
+    """A checkpoint that was read. `authentic` is None where no key was given to check it against.
+
+    `signers` are the keys that it names, or the one that was given, where that signed it.
+    """
 
     said: Checkpoint
     envelope: SignedCheckpoint
     authentic: bool | None
+    signers: list[str]
 
     @property
     def size(self) -> int:
@@ -47,11 +51,6 @@ class Saved:
     def root(self) -> str:
         """Of the ledger, in hexadecimal."""
         return self.said.root
-
-    @property
-    def signers(self) -> list[str]:
-        """The keys that it names."""
-        return [each.keyid for each in self.envelope.signatures]
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -83,8 +82,12 @@ def opened(envelope: SignedCheckpoint, name: str, key: Path | None) -> Saved:
         raise _none(name, error) from None
     except ValueError as error:
         raise CannotJudge(f"{name} is no checkpoint of synthgen: {error}") from None
-    authentic = None if key is None else signed_by(envelope.model_dump(by_alias=True), public_key(key))
-    return Saved(said, envelope, authentic)
+    signers = [each.keyid for each in envelope.signatures]
+    if key is None:
+        return Saved(said, envelope, None, signers)
+    public = public_key(key)
+    authentic = signed_by(envelope.model_dump(by_alias=True), public)
+    return Saved(said, envelope, authentic, [public.keyid] if authentic else signers)
 
 
 def _none(name: str, error: ValidationError) -> CannotJudge:

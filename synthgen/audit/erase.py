@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 
 from synthgen.audit.findings import CannotJudge
-from synthgen.audit.place import place_of, reading
-from synthgen.audit.republish import published
+from synthgen.audit.place import LOCK, place_of, reading
+from synthgen.audit.republish import own_lock, published
 from synthgen.environment import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import checked_leaf, write_version
@@ -25,6 +25,7 @@ from synthgen.export.durable import recover
 from synthgen.journal import VERSIONS, Journal, open_for_reading, open_journal
 from synthgen.provenance.manifest import MANIFEST
 from synthgen.provenance.statement import ledger_entry, statement
+from synthgen.why import why
 
 SHORTEST = 8  # characters of an id: erasing is for good
 
@@ -62,13 +63,18 @@ def erase(
     anything changes. Raises UsageError for a record that is not there, or a run that is not finished, and
     RunError where the journal is not what was judged.
     """
+    with reading(directory):
+        return _erase(directory, ids, confirm)
+
+
+def _erase(directory: Path, ids: Sequence[str], confirm: Callable[[Sequence[str]], bool] | None) -> Erased:
     place = place_of(directory)
     if place.run != directory or place.dataset is None or not place.finished:
         raise CannotJudge(f"{directory} holds no finished run")
     lock = place.lock()
     whole = _whole(directory, ids)
     journal = open_journal(directory, str(lock["recipe"]["name"]))
-    outcome = "failed"
+    outcome, reason = "failed", None
     try:
         if journal.has_unfinished("run"):
             raise UsageError("a later run is not finished", hint="finish it with `synthgen run`, then erase")
@@ -90,8 +96,11 @@ def erase(
                 if signed and written.signer is None:
                     unsigned.append(folder)
             outcome = "done"
+        except BaseException as error:
+            reason = why(error, directory)
+            raise
         finally:
-            journal.end_session(outcome)
+            journal.end_session(outcome, reason=reason)
     finally:
         journal.close()
     return Erased(whole, gone["contents"], gone["answers"], [folder for folder, _ in folders], unsigned)
@@ -132,8 +141,10 @@ def _folders(journal: Journal, directory: Path) -> list[tuple[Path, int]]:
 
 def _made(journal: Journal, folder: Path, version: int) -> tuple[Any, bytes, dict[str, Any]]:
     place = place_of(folder)
+    assert place.dataset is not None
     summary, chain = journal.version_said(version)
-    return published(place.lock(), chain), (folder / "recipe.lock.yaml").read_bytes(), summary
+    about = published(own_lock(journal, place, version), chain)
+    return about, (place.dataset / "provenance" / LOCK).read_bytes(), summary
 
 
 def _signed(folder: Path) -> bool:

@@ -39,6 +39,18 @@ class Manifest:
 
         return signed_by(self.envelope.model_dump(by_alias=True), public_key(key))
 
+    def check_signature(self, key: Path, findings: Findings) -> bool:
+        """Whether that key signed it; where it bears its name, and the key did not, somebody edited it."""
+        from synthgen.provenance.keys import public_key
+
+        if self.signed_by(key):
+            return True
+        if public_key(key).keyid in [each.keyid for each in self.envelope.signatures]:
+            findings.add(
+                "names the key that was given, which did not sign this", MANIFEST, None, "signatures"
+            )
+        return False
+
     def check_files(self, findings: Findings, leave_out: Sequence[str] = ()) -> None:
         """Whether every file named is there as it was, and nothing else is."""
         if not self._plain:
@@ -48,6 +60,8 @@ class Manifest:
             path = self.folder / name
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 findings.add("leads out of the folder", name)
+            elif Path(name).parts[0] in leave_out:
+                continue
             elif name not in there:
                 findings.add("is missing", name)
             else:

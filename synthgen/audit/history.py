@@ -12,8 +12,9 @@ import orjson
 from synthgen.audit.bits import SAME, company, model_of
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge
-from synthgen.audit.lines import lines, parsed, rows_of_parquet
+from synthgen.audit.lines import lines, parsed
 from synthgen.audit.place import Place, entries, reading, splits
+from synthgen.audit.tables import rows_of_parquet
 from synthgen.errors import UsageError
 from synthgen.provenance.manifest import LEDGER
 from synthgen.provenance.merkle import Growing, leaf_hash

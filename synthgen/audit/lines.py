@@ -1,4 +1,4 @@
-"""Files of a hostile person, read in bounded memory: lines of JSON, and rows of Parquet."""
+"""Files of a hostile person, read in bounded memory: lines of JSON, and small files whole."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from typing import Any
 import orjson
 
 from synthgen.audit.findings import CannotJudge
-from synthgen.export.rows import holds_calls, holds_json, without_gaps
 
 LONGEST_LINE = 64_000_000
 MANIFEST_BYTES = 32_000_000  # 200,000 files
 LIST_BYTES = 256_000_000
 DEEPEST = 64
-ROWS_AT_A_TIME = 256
 BUFFER = 1_000_000
 
 
@@ -32,7 +30,7 @@ class Broken(Exception):
 def lines(path: Path) -> Iterator[bytes]:
     """The lines of a file without their ends. Raises Broken at one that is too long, or has no end."""
     number = 0
-    _no_pipe(path)
+    no_pipe(path)
     with path.open("rb") as file:
         while line := file.readline(LONGEST_LINE + 1):
             number += 1
@@ -52,40 +50,7 @@ def parsed(line: bytes, number: int) -> dict[str, Any]:
     return said
 
 
-def rows_of_parquet(paths: list[Path]) -> Iterator[bytes]:
-    """Every row of some shards as the JSON line that synthgen writes for it. Raises Broken.
-
-    Read through a buffer and not mapped, so that memory does not grow with a shard.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    for path in paths:
-        _no_pipe(path)
-        try:
-            with pq.ParquetFile(path, buffer_size=BUFFER) as table:
-                encoded = [field.name for field in table.schema_arrow if holds_json(field)]
-                calling = [field.name for field in table.schema_arrow if holds_calls(field)]
-                for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME):
-                    for row in batch.to_pylist():
-                        number += 1
-                        for name in encoded:
-                            if row[name] is not None:
-                                row[name] = orjson.loads(row[name])
-                        for name in calling:
-                            row[name] = without_gaps(row[name])
-                        line = orjson.dumps(row)
-                        if len(line) > LONGEST_LINE:
-                            raise Broken("is too long", number)
-                        yield line
-        except MemoryError:
-            raise Broken(f"{path.name} takes more memory than there is", number + 1) from None
-        except (pa.ArrowException, OSError, TypeError, ValueError) as error:
-            raise Broken(f"{path.name} is not Parquet that synthgen wrote: {error}", number + 1) from None
-
-
-def _no_pipe(path: Path) -> None:
+def no_pipe(path: Path) -> None:
     """Whoever reads a pipe may wait for ever, and a device may never end."""
     if path.exists() and not path.is_file():
         raise Broken("is no regular file", 1)
@@ -115,6 +80,8 @@ def rows_in(path: Path) -> int:
 def small_file(path: Path, most: int = MANIFEST_BYTES) -> bytes:
     """All of a file that is to be read at once. Raises CannotJudge where it is not there, or too large."""
     try:
+        if path.exists() and not path.is_file():
+            raise CannotJudge(f"{path} is no regular file")
         if path.stat().st_size > most:
             raise CannotJudge(f"{path} is larger than {most:,} bytes")
         return path.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ from synthgen.journal import VERSIONS, open_for_reading
 from synthgen.provenance.manifest import LEDGER, MANIFEST
 
 LOCK = "recipe.lock.yaml"
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")  # of a version, as the name of its folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +35,32 @@ class Place:
 
     def lock(self) -> dict[str, Any]:
         """What took effect; empty where that is not there. Raises CannotJudge where it is something else."""
-        from synthgen.yamlfile import read_yaml
-
         if self.dataset is None:
             return {}
         path = self.dataset / "provenance" / LOCK
-        if not path.is_file():
-            return {}
-        try:
-            said = read_yaml(path).data
-        except RecipeError as error:
-            raise CannotJudge(str(error)) from None
-        if not isinstance(said, dict):
-            raise CannotJudge(f"{path} is no recipe's lock")
-        return said
+        return read_lock(path) if path.is_file() else {}
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """What took effect, as a file has it. Raises CannotJudge."""
+    from synthgen.yamlfile import LOCK_BYTES, read_yaml
+
+    try:
+        said = read_yaml(path, LOCK_BYTES).data
+    except RecipeError as error:
+        raise CannotJudge(str(error)) from None
+    if not isinstance(said, dict):
+        raise CannotJudge(f"{path} is no recipe's lock")
+    return said
 
 
 def journal_of(directory: Path) -> tuple[Path | None, int | None]:
     """The folder whose journal made this, and the version, None for the one that `run` made last."""
+    above, name = directory.resolve().parent, directory.resolve().name
+    if above.name == VERSIONS and NUMBER.fullmatch(name) and (above.parent / "run.sqlite").is_file():
+        return above.parent, int(name)  # whatever lies in it: a version has no journal of its own
     if (directory / "run.sqlite").is_file():
         return directory, None
-    above = directory.resolve().parent
-    if (
-        above.name == VERSIONS
-        and directory.resolve().name.isdecimal()
-        and (above.parent / "run.sqlite").is_file()
-    ):
-        return above.parent, int(directory.resolve().name)
     return None, None
 
 

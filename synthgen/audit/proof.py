@@ -153,7 +153,9 @@ def check_proof(file: Path, key: Path | None = None) -> ProofVerdict:
 
         public = public_key(key)
         verdict.authentic = signed_by(proof.manifest.model_dump(by_alias=True), public)
-        if not verdict.authentic and public.keyid in verdict.signers:
+        if verdict.authentic:
+            verdict.signers = [public.keyid]
+        elif public.keyid in verdict.signers:
             wrong("names the key that was given, which did not sign this", "manifest.signatures")
     return verdict
 

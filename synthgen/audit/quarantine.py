@@ -10,20 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from synthgen import __version__
 from synthgen.audit.findings import CannotJudge
-from synthgen.audit.republish import published
+from synthgen.audit.place import reading
+from synthgen.audit.republish import own_lock, published
 from synthgen.audit.trace import Traced
 from synthgen.digests import sha256
 from synthgen.environment import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import write_version
 from synthgen.journal import VERSIONS, Journal, RecordEntry, open_journal
-from synthgen.provenance.lock import lock_yaml
+from synthgen.provenance.lock import derived_fingerprint, lock_yaml
 from synthgen.provenance.merkle import Growing
 from synthgen.provenance.statement import leaf_of
+from synthgen.why import why
 
 NAME = "quarantine"
 AT_A_TIME = 5000
@@ -51,17 +51,26 @@ def quarantine(traced: Traced) -> Quarantined:
     out = set(traced.ids["kept"])
     if not out:
         raise UsageError(f"nothing that was kept descends from {traced.source!r}")
-    lock = place.lock()
-    journal = open_journal(place.run, str(lock["recipe"]["name"]))
-    outcome = "failed"
+    with reading(place.directory):
+        return _quarantine(traced, place.run, place.version, out)
+
+
+def _quarantine(traced: Traced, run: Path, version: int, out: set[str]) -> Quarantined:
+    journal = open_journal(run, str(traced.place.lock()["recipe"]["name"]))
+    outcome, reason = "failed", None
     try:
+        lock = own_lock(journal, traced.place, version)
         journal.begin_session(NAME, environment())
         try:
-            done = _written(journal, traced, place.run, place.version, lock, out)
+            done = _written(journal, traced, run, version, lock, out)
+        except BaseException as error:
+            reason = why(error, run)
+            raise
+        else:
             outcome = "done"
             return done
         finally:
-            journal.end_session(outcome)
+            journal.end_session(outcome, reason=reason)
     finally:
         journal.close()
 
@@ -85,8 +94,7 @@ def _written(
     chain = [*chain_said, link]
     locked = {**lock, "filters": [*lock["filters"], link]}
     about = published(locked, chain)
-    fingerprint = sha256(orjson.dumps([base, locked], option=orjson.OPT_SORT_KEYS))
-    version = journal.begin_version("curate", fingerprint, chain)
+    version = journal.begin_version("curate", derived_fingerprint(base, locked), chain)
     tree = Growing()
     detail = {"source": traced.source, "kind": traced.kind}
     verdict = {"value": 0, "min": 1, "verdict": "drop", "detail": detail}

@@ -11,12 +11,13 @@ from typing import Any
 import orjson
 
 from synthgen.audit.findings import CannotJudge
+from synthgen.audit.place import LOCK
 from synthgen.engines.base import Completion
 from synthgen.errors import RecipeError, UsageError
 from synthgen.journal import RecordEntry, open_for_reading, stored_record
 from synthgen.loading import Recorded, load_recorded
 from synthgen.project import Project
-from synthgen.yamlfile import read_yaml
+from synthgen.yamlfile import LOCK_BYTES, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class RecordedRun:
         above = directory.resolve().parent
         self.project = Project((project or (above.parent if above.name == "runs" else Path())).resolve())
         try:
-            locked = read_yaml(directory / "recipe.lock.yaml")
+            locked = read_yaml(directory / LOCK, LOCK_BYTES)
             self.recorded: Recorded = load_recorded(locked, self.project)
             self.lock: Mapping[str, Any] = locked.data
             row = self.journal.execute(

@@ -8,9 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthgen.audit.findings import CannotJudge
+from synthgen.audit.place import LOCK, Place
 from synthgen.export.card import Published
+from synthgen.journal import Journal
 from synthgen.provenance.keys import signing_key
+from synthgen.provenance.lock import locked_as
 from synthgen.recipe import Recipe
+
+
+def own_lock(journal: Journal, place: Place, version: int) -> dict[str, Any]:
+    """The lock of a version, which the journal has the digest of. Raises CannotJudge where it is another."""
+    lock = place.lock()
+    bases = (each for each, _ in journal.finished_versions() if each < version)
+    if not locked_as(journal.fingerprint(version), lock, bases):
+        raise CannotJudge(
+            f"{place.dataset}/provenance/{LOCK} is not the one that the journal has the digest of; "
+            "`synthgen audit verify` says more"
+        )
+    return lock
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import filecmp
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import Broken, lines, parsed
-from synthgen.audit.place import journal_of
+from synthgen.audit.place import LOCK, journal_of, read_lock
 from synthgen.errors import UsageError
 from synthgen.export.dataset import ANSWERS, SESSIONS
 from synthgen.journal import (
@@ -26,10 +26,12 @@ from synthgen.journal import (
     Answers,
     OtherVersion,
     RecordEntry,
+    asked_by_filters,
     open_for_reading,
     stored_records,
     stored_sessions,
 )
+from synthgen.provenance.lock import locked_as
 from synthgen.provenance.manifest import MANIFEST, REPORT
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.schema import CheckpointLine, SessionLine
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
 
 LEDGER = "dataset/provenance/ledger.jsonl"
 DROPPED = "dropped.jsonl"
-OF_THE_RUN = ("dataset", "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock", REPORT)
+OF_A_VERSION = ("dataset", REPORT)
+OF_THE_RUN = (*OF_A_VERSION, "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock")
+MOST_VERSIONS = 1000  # that one may have been made from
+FAILED = "failed.jsonl"
 ADDED = ("dropped_by", "measurements")
 
 
@@ -53,13 +58,16 @@ class Claim:
     file: str
 
 
-def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
-    """Add to the verdict what is wrong with a run's files beside its dataset, and with its journal."""
+def check_run(directory: Path, verdict: Verdict, key: Path | None, *, version_of: Path | None = None) -> None:
+    """Add to the verdict what is wrong with a run's files beside its dataset, and with its journal.
+
+    Of a version of a run the journal is that run's, `version_of`.
+    """
     findings = verdict.findings
     if not (directory / MANIFEST).is_file():
         findings.add("is missing", MANIFEST)
     else:
-        _check_files(directory, verdict, key)
+        _check_files(directory, verdict, key, OF_A_VERSION if version_of is not None else _others(directory))
     lock, inside = (directory / "recipe.lock.yaml", directory / "dataset" / "provenance" / "recipe.lock.yaml")
     if lock.is_file() and inside.is_file() and not filecmp.cmp(lock, inside, shallow=False):
         findings.add("is not the one of the dataset", "recipe.lock.yaml")
@@ -73,6 +81,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
         with closing(open_for_reading(place)) as journal:
             version = _version(journal, version)
             _check_journal(directory, journal, version, findings, verdict.erased)
+            _check_lock(directory, journal, version, findings)
             _check_answers(directory, journal, version, findings)
             _check_sessions(directory, journal, version, findings)
         verdict.journal = True
@@ -92,15 +101,16 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None) -> None:
         findings.add(f"cannot be read: {error.strerror}", str(error.filename or ""))
 
 
-def _check_files(directory: Path, verdict: Verdict, key: Path | None) -> None:
+def _check_files(directory: Path, verdict: Verdict, key: Path | None, others: Sequence[str]) -> None:
     try:
         manifest = Manifest(directory)
     except CannotJudge as error:
         verdict.findings.add(str(error), MANIFEST)
         return
-    manifest.check_files(verdict.findings, OF_THE_RUN)
-    if verdict.authentic and key is not None:
-        verdict.authentic = manifest.signed_by(key)
+    manifest.check_files(verdict.findings, others)
+    if key is not None:
+        authentic = manifest.check_signature(key, verdict.findings)
+        verdict.authentic = bool(verdict.authentic and authentic)
     verdict.files += len(manifest.subjects)
     counts = {state: verdict.states[state] for state in STATES}
     counts["erased"] = len(verdict.erased)
@@ -108,6 +118,29 @@ def _check_files(directory: Path, verdict: Verdict, key: Path | None) -> None:
     for name, value in seen.items():
         if getattr(manifest.ledger, name) != value:
             verdict.findings.add("is not that of the dataset's ledger", MANIFEST, None, f"ledger.{name}")
+
+
+def _check_lock(directory: Path, journal: sqlite3.Connection, version: int, findings: Findings) -> None:
+    """The lock is the one that the version was judged by: the journal has its digest, and its filters."""
+    path = directory / "dataset" / "provenance" / LOCK
+    query = "SELECT fingerprint, chain, cut FROM versions WHERE version = ?"
+    row = journal.execute(query, (version,)).fetchone()
+    if row is None or not path.is_file():
+        return  # that is found with the records, and by the manifest
+    digest, chain, cut = row
+    try:
+        lock = read_lock(path)
+    except CannotJudge as error:
+        findings.add(str(error)[:300], LOCK)
+        return
+    query = "SELECT version FROM versions WHERE version < ? ORDER BY version DESC LIMIT ?"
+    bases = [int(base) for (base,) in journal.execute(query, (version, MOST_VERSIONS))]
+    if not locked_as(digest, lock, bases):
+        findings.add("is not the one that the journal has the digest of", LOCK)
+    elif chain and orjson.loads(chain) and orjson.loads(chain) != lock.get("filters"):
+        findings.add(f"are not those of {LOCK}", "run.sqlite", f"version {version}", "chain")
+    if cut and orjson.loads(cut) != lock.get("cut"):
+        findings.add("is not the one of the journal", LOCK, None, "cut")
 
 
 def _version(journal: sqlite3.Connection, version: int | None) -> int:
@@ -136,6 +169,31 @@ def checkpoints(directory: Path) -> list[Claim]:
                     said_then = CheckpointLine(size=size, root=root.hex(), at=at)
                     found.append(Claim(said_then.size, said_then.root, "run.sqlite"))
     return found
+
+
+def _others(directory: Path) -> Sequence[str]:
+    """Files of a run that its manifest is not over.
+
+    Where a later run is not finished, failed.jsonl is one: if all of that failed, it is written for it.
+    """
+    with suppress(UsageError, sqlite3.Error), closing(open_for_reading(directory)) as journal:
+        query = (
+            "SELECT EXISTS (SELECT 1 FROM versions WHERE command = 'run' AND finished IS NULL AND version > "
+            "(SELECT max(version) FROM versions WHERE command = 'run' AND finished IS NOT NULL))"
+        )
+        if journal.execute(query).fetchone()[0]:
+            return (*OF_THE_RUN, FAILED)
+    return OF_THE_RUN
+
+
+def derived_versions(directory: Path) -> list[int]:
+    """The finished versions that have a folder each, as far as the journal can be read."""
+    with suppress(UsageError, sqlite3.Error), closing(open_for_reading(directory)) as journal:
+        query = (
+            "SELECT version FROM versions WHERE command <> 'run' AND finished IS NOT NULL ORDER BY version"
+        )
+        return [int(version) for (version,) in journal.execute(query)]
+    return []
 
 
 def _sessions(directory: Path) -> Iterator[SessionLine]:
@@ -168,7 +226,7 @@ def _check_sessions(directory: Path, journal: sqlite3.Connection, version: int, 
             continue
         for field, value in said.model_dump().items():
             # The session that wrote the file had not ended.
-            writing = said is published[-1] and field in ("ended", "outcome") and value is None
+            writing = said is published[-1] and field in ("ended", "outcome", "reason") and value is None
             if not writing and now[field] != value:
                 findings.add(f"is not what {SESSIONS} has", "run.sqlite", name, field)
 
@@ -229,6 +287,7 @@ def _check_journal(
             findings.add("its contents in the journal were altered", "run.sqlite", entry.id, "contents")
         elif said != line:
             findings.add("in the journal is not what the ledger has", "run.sqlite", entry.id)
+        _check_asked(entry, journal, findings)
         if entry.state == "dropped" and entry.erased is None:
             _compare_dropped(next(dropped, None), entry, body, bounds, findings)
     for number, line in enumerate(ledger, tree.size + 1):
@@ -267,6 +326,13 @@ def _compare_dropped(
         findings.add(f"is not why it was dropped: that was {by}", DROPPED, id, "dropped_by")
     elif said.get("measurements") != entry.verdicts:
         findings.add("are not what was measured", DROPPED, id, "measurements")
+
+
+def _check_asked(entry: RecordEntry, journal: sqlite3.Connection, findings: Findings) -> None:
+    """Every request that a record followed from is there."""
+    for key in (*entry.requests, *asked_by_filters(entry.verdicts)):
+        if journal.execute("SELECT 1 FROM requests WHERE key = ?", (key,)).fetchone() is None:
+            findings.add(f"its request {key.hex()[:16]} is missing", "run.sqlite", entry.id, "requests")
 
 
 def _check_requests(journal: sqlite3.Connection, findings: Findings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -20,8 +20,9 @@ from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_recor
 from synthgen.recipe import Step
 from synthgen.steps import fan_of, steps_asked
 
-KINDS = ("seed", "record", "prompt", "model", "filter")
+KINDS = ("seed", "record", "prompt", "model", "filter", "dataset")
 FIRST_TRY = b'{"attempt":0,'  # how the body of a request begins that is not asked again
+DEEPEST = 16  # mixes of mixes
 _SPAN = re.compile(r"^(.+):(\d{1,12}):(\d{1,12})-(\d{1,12})$")
 _DIGEST = re.compile(r"^([0-9a-f]{32}|[0-9a-f]{64})$")
 
@@ -51,10 +52,11 @@ class Traced:
 def trace(place: Place, source: str) -> Traced:
     """What descends from a seed (its path, `path:row`, of chunks `path:row:start-end` in characters, or the
     digest of a file or a row), a record (its id: itself and what grew from it), a prompt (name or digest),
-    a model (id or weights) or a filter (name: whatever it measured).
+    a model (id or weights), a filter (name: whatever it measured) or, in a mix, a dataset (name or root), and
+    there the seeds that its rows came from in turn.
 
     What grew from a record that descends from it does too. `seed:`, `record:`, `prompt:`, `model:` and
-    `filter:` before it say which of these is meant. Raises UsageError where
+    `filter:` before it say which of these is meant; a dataset always has `dataset:`. Raises UsageError where
     there is no such source, CannotJudge where there is no journal.
     """
     if place.run is None or place.version is None:
@@ -67,7 +69,7 @@ def trace(place: Place, source: str) -> Traced:
             if descends(entry) or any(each.get("record") in found for each in entry.sources):
                 found.add(entry.id)  # what grew from it comes later
                 ids[entry.state].append(entry.id)
-    if kind == "seed" and not any(ids.values()):
+    if kind in ("seed", "dataset") and not any(ids.values()):
         raise UsageError(f"no record descends from {source!r}", hint="is it a path, path:row or a digest?")
     return Traced(place, source, kind, ids)
 
@@ -89,6 +91,7 @@ class _Sources:
         except ValueError as error:
             raise CannotJudge(f"recipe.lock.yaml is not what synthgen wrote: {error}") from None
         self._fans = [fan_of(name, step) for name, step in self._steps]
+        self._mixed = any("origin" in seed for seed in lock["recipe"].get("seeds", {}).values())
 
     def find(self, source: str) -> tuple[str, Descends]:
         """Its kind, and what tells whether a record descends from it. Raises UsageError."""
@@ -100,10 +103,13 @@ class _Sources:
             "prompt": self._prompt,
             "model": self._model,
             "filter": self._filter,
+            "dataset": self._dataset if wanted == ("dataset",) else lambda _: None,
         }
         found = {kind: made for kind in wanted if (made := makers[kind](name)) is not None}
         if not found and "seed" in wanted and _DIGEST.match(name):
-            found["seed"] = lambda entry: any(each["sha256"] == name[:32] for each in entry.sources)
+            found["seed"] = lambda entry: any(each.get("sha256") == name[:32] for each in _sources(entry))
+        if not found and "seed" in wanted and self._mixed:
+            found["seed"] = _of_origins(name)
         if not found:
             raise UsageError(f"the run has no source {source!r}", hint=f"it has {self._known()}")
         if len(found) > 1:
@@ -142,7 +148,7 @@ class _Sources:
             return None
         return lambda entry: any(
             each.get("path") == path
-            and each["row"] == row
+            and each.get("row") == row
             and (each.get("start", 0) < end and start < each.get("end", end))
             for each in entry.sources
         )
@@ -150,6 +156,14 @@ class _Sources:
     def _record(self, name: str) -> Descends | None:
         there = self._journal.execute("SELECT 1 FROM records WHERE id = ? LIMIT 1", (name,)).fetchone()
         return (lambda entry: entry.id == name) if there else None
+
+    def _dataset(self, name: str) -> Descends | None:
+        """Rows of a mix that came from a dataset, by its name or its ledger's root."""
+        if not self._mixed:
+            return None
+        return lambda entry: any(
+            name in (origin.get("dataset"), origin.get("root")) for origin in _origins(entry.sources)
+        )
 
     def _prompt(self, name: str) -> Descends | None:
         prompts = self._lock["prompts"]
@@ -173,7 +187,12 @@ class _Sources:
         asked = {name: step.model for name, step in self._steps}
         asked |= {f"{name}/{key}": of for name, step in self._steps for key, of in step.others.items()}
         steps = {name for name, of in asked.items() if (of or "default") in models}
-        filters = {link["name"] for link in self._lock["filters"] if link.get("model") in models}
+        filters = {
+            link["name"]
+            for link in self._lock["filters"]
+            if link.get("model") in models
+            or name.removeprefix("sha256:") in {*link.get("weights", {}), *link.get("weights", {}).values()}
+        }
         return self._through(steps, filters)
 
     def _filter(self, name: str) -> Descends | None:
@@ -221,3 +240,43 @@ class _Sources:
             row = self._journal.execute("SELECT body FROM requests WHERE key = ?", (key,)).fetchone()
             count += row is None or bytes(row[0]).startswith(FIRST_TRY)
         return count
+
+
+def _origins(sources: Iterable[Mapping[str, Any]], deep: int = 0) -> Iterator[Mapping[str, Any]]:
+    """What rows of mixes, and of mixes of mixes, say of the datasets that they came from."""
+    for source in sources:
+        origin = source.get("origin")
+        if isinstance(origin, Mapping) and deep < DEEPEST:
+            yield origin
+            yield from _origins(_stated_sources(origin), deep + 1)
+
+
+def _stated_sources(origin: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    said = origin.get("statement")
+    sources = said.get("sources") if isinstance(said, Mapping) else None
+    return [each for each in sources or () if isinstance(each, Mapping)]
+
+
+def _sources(entry: RecordEntry) -> Iterator[Mapping[str, Any]]:
+    """A record's own, and those that they came from in turn."""
+    yield from entry.sources
+    for origin in _origins(entry.sources):
+        yield from _stated_sources(origin)
+
+
+def _of_origins(name: str) -> Descends:
+    """Rows of a mix whose datasets were made from a file, one of its rows, or a stretch of one."""
+    path, row, start, end = name, None, 0, None
+    if span := _SPAN.match(name):
+        path, row, start, end = span[1], int(span[2]), int(span[3]), int(span[4])
+    elif name.rpartition(":")[2].isdecimal():
+        path, row = name.rpartition(":")[0], int(name.rpartition(":")[2])
+
+    def meant(each: Mapping[str, Any]) -> bool:
+        if each.get("path") != path or (row is not None and each.get("row") != row):
+            return False
+        return end is None or (each.get("start", 0) < end and start < each.get("end", end))
+
+    return lambda entry: any(
+        meant(each) for origin in _origins(entry.sources) for each in _stated_sources(origin)
+    )

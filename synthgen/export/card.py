@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -134,16 +134,41 @@ def _section(title: str, lines: Iterator[str]) -> list[str]:
 def _front(about: Published, measured: Measured, size: int, contents: str) -> Iterator[str]:
     recipe = about.recipe
     rows = {split: measured.rows[split] for split in recipe.output.split}
-    globs: dict[str, Callable[[str], str]] = {"default": "{}.jsonl".format}
-    if "parquet" in recipe.output.formats:
-        globs = {"default": "data/{}-*.parquet".format, "provenance": "provenance/{}-*.parquet".format}
-    yield from configurations(globs, rows, contents)
+    yield from of_splits(rows, contents, parquet="parquet" in recipe.output.formats)
     yield from _list("language", _languages(measured))
-    yield from _licence(about)
-    yield from _list("size_categories", [_size(size)])
+    yield from licence(_stated(about))
+    yield from sized(size)
     if {"messages", "prompt", "chosen"} & {*about.columns}:
         yield from _list("task_categories", ["text-generation"])
-    yield from _list("tags", [*(["synthetic"] if measured.synthetic else []), "synthgen"])
+    yield from tagged(synthetic=measured.synthetic)
+
+
+def of_splits(rows: Mapping[str, int], contents: str, *, parquet: bool) -> Iterator[str]:
+    """The configurations of a dataset with so many rows in each split."""
+    globs: dict[str, Callable[[str], str]] = {"default": "{}.jsonl".format}
+    if parquet:
+        shards = {split: shards_of(split, rows) for split in rows}
+        globs = {
+            "default": lambda split: f"data/{shards[split]}",
+            "provenance": lambda split: f"provenance/{shards[split]}",
+        }
+    yield from configurations(globs, rows, contents)
+
+
+def shards_of(split: str, splits: Iterable[str]) -> str:
+    """The glob of a split's shards: a plain one, unless the files of another split fit it too."""
+    ambiguous = any(other.startswith(f"{split}-") for other in splits)
+    return f"{split}-?????-of-?????.parquet" if ambiguous else f"{split}-*.parquet"
+
+
+def sized(size: int) -> Iterator[str]:
+    """The front matter's word for so many rows."""
+    yield from _list("size_categories", [_size(size)])
+
+
+def tagged(*, synthetic: bool) -> Iterator[str]:
+    """Its tags: whether a model wrote any of the rows is said for machines, too."""
+    yield from _list("tags", [*(["synthetic"] if synthetic else []), "synthgen"])
 
 
 def _list(name: str, values: Sequence[str]) -> Iterator[str]:
@@ -174,9 +199,8 @@ def _stated(about: Published) -> dict[str, str | None]:
     return {name: seed.licence for name, seed in seeds if isinstance(seed, FileSeed)}
 
 
-def _licence(about: Published) -> Iterator[str]:
-    """What the sources' licences come to: `unknown` where one is."""
-    stated = _stated(about)
+def licence(stated: Mapping[str, str | None]) -> Iterator[str]:
+    """The front matter's word for the sources' licences, by seed: `unknown` where one is."""
     named = sorted({licence for licence in stated.values() if licence})
     if not named or None in stated.values():
         yield "license: unknown"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthgen.export.card import shards_of
 from synthgen.recipe import RecordShape
 
 CROISSANT = "croissant.json"
@@ -124,7 +125,7 @@ def _distribution(material: Material) -> list[dict[str, Any]]:
             "@id": _set(split),
             "name": _plain(_set(split)),
             "encodingFormat": ENCODINGS[".parquet"],
-            "includes": f"data/{split}-*.parquet",
+            "includes": f"data/{shards_of(split, material.splits)}",
         }
         for split in material.splits
         if material.shards(split)

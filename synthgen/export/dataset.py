@@ -211,7 +211,8 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
                 continue
             name = (entry.verdicts.get(straddle, {}).get("detail") or {}).get("split") or places.of(entry.id)
             whole = splits[name].write(row, written_row, said)
-            written.measured.row(name, whole, entry.verdicts, synthetic=is_synthetic(entry))
+            synthetic = is_synthetic(entry.requests, entry.sources)
+            written.measured.row(name, whole, entry.verdicts, synthetic=synthetic)
     closed: list[RowWriter] = [ledger, dropped, behind, *([failed] if failed else [])]
     for writer in (*closed, *(each for split in splits.values() for each in split.writers)):
         for path, count in writer.counts.items():

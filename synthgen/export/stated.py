@@ -7,8 +7,6 @@ from typing import Any
 
 import orjson
 
-BOUNDS = ("min", "max")
-
 
 def schema(*, grows: bool = False) -> Any:
     """Of `provenance/SPLIT-*.parquet`: what `schema.RecordStatement` states, lists for mappings.
@@ -53,7 +51,8 @@ def as_row(said: Mapping[str, Any]) -> dict[str, Any]:
         {
             "filter": name,
             "value": each["value"],
-            **{bound: each.get(bound) for bound in BOUNDS},
+            "min": each.get("min"),
+            "max": each.get("max"),
             "verdict": each["verdict"],
             "detail": orjson.dumps(each["detail"]).decode() if each.get("detail") else None,
         }

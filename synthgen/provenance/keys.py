@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 VARIABLE = "SYNTHGEN_SIGNING_KEY"
+MOST_BYTES = 100_000  # of a key
 
 
 def keys_folder(environ: Mapping[str, str]) -> Path:
@@ -67,7 +68,7 @@ def signing_key(environ: Mapping[str, str]) -> CryptoSigner | None:
     from securesystemslib.signer import CryptoSigner
 
     try:
-        key = load_pem_private_key(file.read_bytes(), None)
+        key = load_pem_private_key(_read(file), None)
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"the signing key {file} cannot be read: {error}") from None
     if not isinstance(key, Ed25519PrivateKey):
@@ -82,12 +83,20 @@ def public_key(file: Path) -> SSlibKey:
     from securesystemslib.signer import SSlibKey
 
     try:
-        key = load_pem_public_key(file.read_bytes())
+        key = load_pem_public_key(_read(file))
     except (OSError, ValueError) as error:
         raise UsageError(f"the public key {file} cannot be read: {error}") from None
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"{file} is no public ed25519 key")
     return SSlibKey.from_crypto(key)
+
+
+def _read(file: Path) -> bytes:
+    """Raises ValueError at what is no file: a pipe may never begin, and a device never end."""
+    if file.exists() and not file.is_file():
+        raise ValueError("it is no regular file")
+    with file.open("rb") as pem:
+        return pem.read(MOST_BYTES)
 
 
 def signatures(payload: bytes, payload_type: str, signer: CryptoSigner | None) -> list[dict[str, str]]:

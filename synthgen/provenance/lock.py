@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 import orjson
 
 from synthgen import __version__
-from synthgen.chain import describe
+from synthgen.chain import describe, without_secrets
 from synthgen.digests import file_digest, sha256
 from synthgen.engines.base import ModelIdentity
 from synthgen.loading import Loaded
 from synthgen.recipe import Recipe
 from synthgen.seed_kinds import FileSeed, TaxonomySeed, uses_faker
 
+_BREAKS = frozenset("\x85\u2028\u2029\ufeff")
 PACE = frozenset({"concurrency", "max_concurrency"})
 
 
@@ -73,8 +74,14 @@ def locked_recipe(recipe: Recipe) -> dict[str, Any]:
             model.pop("options", None)
             if options:
                 model["options"] = options
-    digest = sha256(orjson.dumps(effective, option=orjson.OPT_SORT_KEYS))
-    return {"recipe": effective, "recipe_sha256": digest}
+    if "filters" in effective:
+        effective["filters"] = without_secrets(effective["filters"])
+    return {"recipe": effective, "recipe_sha256": recipe_sha256(effective)}
+
+
+def recipe_sha256(effective: Mapping[str, Any]) -> str:
+    """The digest of what a recipe says."""
+    return sha256(orjson.dumps(effective, option=orjson.OPT_SORT_KEYS))
 
 
 def _prompt(name: str, digest: str) -> dict[str, str]:
@@ -96,11 +103,37 @@ def fingerprint(locked: Mapping[str, Any]) -> str:
     return sha256(orjson.dumps(locked, option=orjson.OPT_SORT_KEYS))
 
 
-def lock_yaml(locked: Mapping[str, Any]) -> bytes:
-    """The lock as YAML."""
-    from ruamel.yaml import YAML
+def derived_fingerprint(base: int, locked: Mapping[str, Any]) -> str:
+    """Digest of everything that a version depends on which was made from the version `base`."""
+    return sha256(orjson.dumps([base, locked], option=orjson.OPT_SORT_KEYS))
 
+
+def locked_as(digest: str, locked: Mapping[str, Any], bases: Iterable[int]) -> bool:
+    """Whether that is the fingerprint of this lock: of a version that `run` made, or one made from `bases`.
+
+    Where a budget in seconds or money ended it, the lock has that as `cut`, which was not known at its begin.
+    """
+    begun = {name: value for name, value in locked.items() if name != "cut"}
+    return digest == fingerprint(begun) or any(
+        digest == derived_fingerprint(base, said) for base in bases for said in (begun, locked)
+    )
+
+
+def lock_yaml(locked: Mapping[str, Any]) -> bytes:
+    """The lock as YAML, which gives back every character."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.representer import SafeRepresenter
+
+    class Representer(SafeRepresenter):
+        """Line breaks of other alphabets are escaped: in any other style they come back as `\\n`."""
+
+        def represent_str(self, data: str) -> Any:
+            style = '"' if not _BREAKS.isdisjoint(data) else None
+            return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Representer.add_representer(str, Representer.represent_str)
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = Representer
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 110

@@ -147,7 +147,8 @@ class CheckpointLine(_Form):
 class SessionLine(_Form):
     """One session of a run, a line of `sessions.jsonl`: when, on what, and the checkpoints that it made.
 
-    `ended` and `outcome` are null of one that was killed, and of the one that wrote the file.
+    `ended` and `outcome` are null of one that was killed, and of the one that wrote the file. `reason` says
+    of one that failed why: the error and its sentence, without secrets and folders of the machine.
     """
 
     session: Count
@@ -155,6 +156,7 @@ class SessionLine(_Form):
     started: str
     ended: str | None
     outcome: str | None
+    reason: str | None = Field(None, max_length=2000)
     environment: dict[str, Any]
     engines: dict[str, Any]
     checkpoints: list[CheckpointLine] = Field(description="Of the version whose files these are.")

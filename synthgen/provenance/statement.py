@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -67,15 +67,15 @@ def statement(entry: RecordEntry, body: bytes | None, row: bytes | None = None) 
         "sources": entry.sources,
         "requests": [key.hex() for key in entry.requests],
         "measurements": entry.verdicts,
-        "synthetic": is_synthetic(entry),
+        "synthetic": is_synthetic(entry.requests, entry.sources),
         "salt": hashlib.sha256(SALT + (body or b"")).hexdigest()[: 2 * SALT_BYTES],
     }
     return orjson.dumps(said)
 
 
-def is_synthetic(entry: RecordEntry) -> bool:
-    """Whether a model wrote any of it, here or in a dataset that it was taken from."""
-    return bool(entry.requests) or any(map(_was_synthetic, entry.sources))
+def is_synthetic(requests: Sequence[Any], sources: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a model wrote any of a record, here or in a dataset that it was taken from."""
+    return bool(requests) or any(map(_was_synthetic, sources))
 
 
 def _was_synthetic(source: Mapping[str, Any]) -> bool:

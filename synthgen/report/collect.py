@@ -421,11 +421,11 @@ def folder_of(directory: Path, said: Mapping[str, Any]) -> Path:
 
 def _lock(run: Path, version: int, command: str) -> dict[str, Any]:
     """What took effect in a version; empty where its files are not written yet."""
-    from synthgen.yamlfile import read_yaml
+    from synthgen.yamlfile import LOCK_BYTES, read_yaml
 
     folder = run if command == "run" else run / VERSIONS / str(version)
     try:
-        said = read_yaml(folder / "recipe.lock.yaml").data
+        said = read_yaml(folder / "recipe.lock.yaml", LOCK_BYTES).data
     except (OSError, RecipeError):
         return {}
     return said if isinstance(said, dict) else {}

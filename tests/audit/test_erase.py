@@ -258,6 +258,7 @@ def test_an_earlier_journal_is_brought_up_to_date(finished: Path) -> None:
         journal.execute("DROP TABLE asked")
         for table in ("completions", "set_aside"):
             journal.execute(f"ALTER TABLE {table} DROP COLUMN reasoning")
+        journal.execute("ALTER TABLE sessions DROP COLUMN reason")
         journal.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
     from synthgen.journal import open_journal
 

@@ -96,6 +96,17 @@ def test_parquet_alone_and_jsonl_alone(tmp_path: Path) -> None:
         assert not verify(result.dir).intact
 
 
+def test_a_later_run_of_which_all_failed_leaves_the_dataset_intact(tmp_path: Path) -> None:
+    place = run_it(loaded(tmp_path, recipe()), directory=tmp_path / "run").dir
+    failing = FakeEngine(lambda request: RequestFailed("no"))
+    later = run_it(loaded(tmp_path, recipe(seed=9)), failing, directory=tmp_path / "run")
+    assert later.outcome == "failures"
+    assert (place / "failed.jsonl").is_file()
+    assert verify(place).intact, found(verify(place))
+    (place / "more.jsonl").write_text("")
+    assert "more.jsonl" in found(verify(place))
+
+
 def test_it_runs_nothing_of_the_project(tmp_path: Path) -> None:
     """Not even where the filters that it names are gone, or would raise."""
     code = "from synthgen import filter\n@filter(min=0)\ndef mine(record):\n    return 1\n"
@@ -117,7 +128,10 @@ def unnamed(place: Path, *names: str) -> None:
     path.write_bytes(orjson.dumps(envelope, option=AS_WRITTEN))
 
 
-OF_5 = [f"ALTER TABLE {table} DROP COLUMN reasoning" for table in ("completions", "set_aside")]
+OF_5 = [
+    *(f"ALTER TABLE {table} DROP COLUMN reasoning" for table in ("completions", "set_aside")),
+    "ALTER TABLE sessions DROP COLUMN reason",
+]
 EARLIER = {
     5: OF_5,
     4: [*OF_5, "DROP TABLE asked"],

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from synthgen.audit.lines import rows_of_parquet
+from synthgen.audit.tables import rows_of_parquet
 from synthgen.audit.verify import verify
 from synthgen.conversation import conversation
 from synthgen.errors import RunError, UsageError

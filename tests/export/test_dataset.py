@@ -188,7 +188,7 @@ def test_provenance_as_columns_joins_by_id_too(tmp_path: Path) -> None:
 
 def test_no_part_of_a_statement_is_missing_among_the_columns() -> None:
     """Arrow passes over keys that a schema does not have, without a word."""
-    columns = stated.schema()
+    columns = stated.schema(grows=True)
     assert set(columns.names) == set(RecordStatement.model_fields)
     parts = columns.field("sources").type.value_type
     assert {parts.field(n).name for n in range(parts.num_fields)} == set(Source.model_fields)
