@@ -3,97 +3,51 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from synthgen import Measurement, Record, filter
+from synthgen import Measurement, Record, filter, schema_validator
 from synthgen.calls import NoCalls, tools_in
-from synthgen.filters.valid_json import NotJson, _at, _checked, parsed
+from synthgen.filters.valid_json import NotJson, _at, checked, parsed
+from synthgen.schema_checks import SchemaValidator, TooMuch, pattern_of
+from synthgen.schemas import subschemas
 
 QUOTED = 200
-MOST_REFERENCES = 10_000  # that are followed for one call: a schema can lead anywhere, and to itself twice
 MOST_CHECKERS = 1_000
 Problem = tuple[int, str]
 
 
-class TooMuch(Exception):
-    """A schema leads to more parts than a call could need."""
-
-
-class Checker:
-    """Holds arguments against the schema of a tool. Raises ValueError where that is none."""
-
-    def __init__(self, schema: dict[str, Any]) -> None:
-        from jsonschema import Draft202012Validator, ValidationError, validators
-        from referencing import Registry
-
-        self._left = threading.local()
-        _checked(schema)
-
-        def pattern(_: Any, wanted: str, value: Any, __: Any) -> Iterator[ValidationError]:
-            if isinstance(value, str) and not _fits(wanted, value):
-                yield ValidationError(f"{value[:QUOTED]!r} does not match {wanted[:QUOTED]!r}")
-
-        def counted(word: str) -> Any:
-            follow = Draft202012Validator.VALIDATORS[word]
-
-            def following(validator: Any, reference: Any, value: Any, schema: Any) -> Iterator[Any]:
-                self._left.references -= 1
-                if self._left.references < 0:
-                    raise TooMuch
-                yield from follow(validator, reference, value, schema) or ()
-
-            return following
-
-        words = {word: counted(word) for word in ("$ref", "$dynamicRef")}
-        kind: Any = validators.extend(Draft202012Validator, {"pattern": pattern, **words})
-        # Patterns of names are looked for in Python's way, which some texts make slow: nothing is checked.
-        self._validator = (
-            None if "patternProperties" in json.dumps(schema) else kind(schema, registry=Registry())
-        )
-
-    def wrong(self, arguments: Mapping[str, Any]) -> str | None:
-        """What does not fit."""
-        if self._validator is None:
-            return None
-        self._left.references = MOST_REFERENCES
-        try:
-            error = next(self._validator.iter_errors(arguments), None)
-        except (RecursionError, TooMuch):
-            return "nest too deep for the schema"
-        return None if error is None else f"do not fit: {_at(error)[:QUOTED]}: {error.message[:QUOTED]}"
-
-
-def _fits(pattern: str, value: str) -> bool:
-    """Patterns are RE2's, which no text makes slow; one that is not RE2's asks for nothing."""
-    found = _compiled(pattern)
-    return found is None or found.search(value) is not None
-
-
 @lru_cache(MOST_CHECKERS)
-def _compiled(pattern: str) -> Any:
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error:
-        return None
-
-
-@lru_cache(MOST_CHECKERS)
-def _checker(schema: str) -> Checker | str:
+def _checker(schema: str) -> SchemaValidator | str:
     """For the JSON of a schema; or why there is none."""
     value = json.loads(schema)
     if not isinstance(value, dict):
         return "the parameters of the tool are no JSON schema"
     try:
-        return Checker(value)
+        for part, _ in list(subschemas(value)):
+            if isinstance(part, dict):
+                _forget_unknown_patterns(part)
+        return schema_validator(checked(value))
     except (ValueError, RecursionError) as error:
         return f"the parameters of the tool are no JSON schema: {error}"
+
+
+def _forget_unknown_patterns(part: dict[str, Any]) -> None:
+    """A pattern that RE2 does not know asks for nothing."""
+    if isinstance(part.get("pattern"), str) and not _known(part["pattern"]):
+        del part["pattern"]
+    names = part.get("patternProperties")
+    if isinstance(names, dict) and not all(map(_known, names)):
+        del part["patternProperties"]
+        part.pop("additionalProperties", None)
+
+
+def _known(pattern: str) -> bool:
+    try:
+        return pattern_of(pattern) is not None
+    except ValueError:
+        return False
 
 
 @filter(max=0, of="all")
@@ -113,9 +67,9 @@ class tool_calls:
 
     Source: the interface of OpenAI's chat completions; JSON Schema Draft 2020-12, through jsonschema.
 
-    Weak at: whether a call is the right one to make. Of schemas with `patternProperties` nothing is checked,
-    of patterns only those that RE2 knows, and `format` not, as the standard has it. A property that no schema
-    describes is allowed unless `additionalProperties` forbids it.
+    Weak at: whether a call is the right one to make. Patterns that RE2 does not know are left out, and
+    `format` is not checked, as the standard has it. A property that no schema describes is allowed unless
+    `additionalProperties` forbids it.
 
     Examples:
         "A text, which calls nothing." -> 0
@@ -192,5 +146,10 @@ def _against(schema: Any, arguments: Mapping[str, Any]) -> str | None:
     checker = _checker(json.dumps(schema))
     if isinstance(checker, str):
         return checker[: 2 * QUOTED]
-    wrong = checker.wrong(arguments)
-    return None if wrong is None else f"the arguments {wrong}"
+    try:
+        error = next(checker.iter_errors(arguments), None)
+    except TooMuch as much:
+        return f"the arguments {much}"
+    if error is None:
+        return None
+    return f"the arguments do not fit: {_at(error)[:QUOTED]}: {error.message[:QUOTED]}"

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from synthgen import Measurement, Record, filter, schema_validator
+from synthgen.schema_checks import TooMuch
 
 DEEPEST = 100  # RFC 8259 lets a reader set a limit; more would depend on how deep the caller is
 DIGITS = 300  # as many as a double has room for
@@ -88,7 +89,7 @@ DECODER = json.JSONDecoder(
 )
 
 
-def _checked(schema: dict[str, Any]) -> dict[str, Any]:
+def checked(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema itself. Raises ValueError, saying where, if it is none or refers to what is not in it."""
     from jsonschema import Draft202012Validator, SchemaError
     from referencing import Registry
@@ -148,11 +149,11 @@ class valid_json:
     def __init__(
         self,
         *,
-        schema: Annotated[dict[str, Any], AfterValidator(_checked)] | None = None,
+        schema: Annotated[dict[str, Any], AfterValidator(checked)] | None = None,
         fenced: bool = False,
     ) -> None:
         self.fenced = fenced
-        self.validator = None if schema is None else schema_validator(_checked(schema))
+        self.validator = None if schema is None else schema_validator(checked(schema))
 
     def measure(self, record: Record) -> Measurement:
         """1 or 0, with what is wrong."""
@@ -167,8 +168,8 @@ class valid_json:
         if self.validator is not None:
             try:
                 wrong = next(self.validator.iter_errors(value), None)
-            except RecursionError:
-                return Measurement(0.0, {"reason": "nests too deep for the schema"})
+            except TooMuch as error:
+                return Measurement(0.0, {"reason": str(error)})
             if wrong is not None:
                 reason = wrong.message if len(wrong.message) <= QUOTED else f"{wrong.message[:QUOTED]}..."
                 return Measurement(0.0, {"reason": reason, "at": _at(wrong)[:QUOTED]})

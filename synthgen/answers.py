@@ -13,10 +13,10 @@ import orjson
 from synthgen.engines.base import Completion, Message
 from synthgen.engines.turns import is_open
 from synthgen.recipe import RE_ASKS, Extract, Step
-from synthgen.schema_checks import DEEPEST, deeper_than, pattern_of, validator_of
+from synthgen.schema_checks import DEEPEST, SchemaValidator, TooMuch, deeper_than, pattern_of
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema import ValidationError
 
 OPEN, CLOSE = "<think>", "</think>"
 ERRORS = 1000  # that are looked at, to tell of the first
@@ -56,8 +56,8 @@ class Form:
     thinks: bool = False
 
     @cached_property
-    def _validator(self) -> Draft202012Validator:
-        return validator_of(self.schema or {})
+    def _validator(self) -> SchemaValidator:
+        return SchemaValidator(self.schema or {})
 
     @cached_property
     def _pattern(self) -> Any:
@@ -108,11 +108,14 @@ class Form:
     def check(self, value: Any) -> None:
         """Raises InvalidAnswer where parsed JSON is not valid under the schema."""
         errors = self._validator.iter_errors(value)
-        if not self.tells:
-            if (error := next(iter(errors), None)) is not None:
-                raise InvalidAnswer(f"the answer is not valid under its schema: {error.message[:200]}")
-            return
-        found = sorted(map(told, islice(errors, ERRORS)))
+        try:
+            if not self.tells:
+                if (error := next(errors, None)) is not None:
+                    raise InvalidAnswer(f"the answer is not valid under its schema: {error.message[:200]}")
+                return
+            found = sorted(map(told, islice(errors, ERRORS)))
+        except TooMuch as error:
+            raise InvalidAnswer(f"the answer {error}") from None
         if found:
             raise InvalidAnswer(f"the answer is not valid under its schema: {found[0][1]}")
 

@@ -1,25 +1,39 @@
-"""JSON schemas that answers are checked by, whoever wrote them: in time that the size of the answer bounds.
+"""Values checked by JSON schemas, whoever wrote either: in a time that has an end.
 
 Patterns are RE2's, which takes linear time, and not Python's. A schema may refer to itself where that leads
-deeper into the answer; how many schemas apply to one value of the answer is bounded.
+deeper into a value; how many schemas apply to one value is bounded, and how many references are followed.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema import ValidationError
 
 MOST = 1000  # schemas that apply to one value
+MOST_FOLLOWED = 10_000  # references, to check one value and all that it holds
 DEEPEST = 100  # levels of an answer
 LISTS, ALONE = ("allOf", "anyOf", "oneOf"), ("not", "if", "then", "else")
 REFERENCES = ("$ref", "$dynamicRef")
 
 
+Errors = Iterator["ValidationError"]
+
+
+class TooMuch(ValueError):
+    """A schema leads to more parts than a value could need."""
+
+    def __init__(self) -> None:
+        super().__init__("nests too deep for the schema")
+
+
+@lru_cache(1000)
 def pattern_of(source: str) -> Any:
     """A regular expression (RE2). Raises ValueError with what RE2 says of a wrong one."""
     import re2
@@ -103,36 +117,54 @@ def deeper_than(value: Any, most: int = DEEPEST) -> bool:
     return True
 
 
-def schema_validator(schema: Mapping[str, Any]) -> Draft202012Validator:
-    """Checks values of JSON by a JSON schema (Draft 2020-12): a validator of the library jsonschema.
+class SchemaValidator:
+    """Checks values of JSON by a JSON schema (Draft 2020-12), in a time that has an end."""
 
-    Its patterns are RE2's, and the size of a value bounds how long it may take. Raises ValueError for a
-    schema for which that cannot be said.
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        from jsonschema import Draft202012Validator
+        from jsonschema.validators import extend
+        from referencing import Registry
+
+        self._left = threading.local()  # references that may be followed still
+        known = Draft202012Validator.VALIDATORS
+        own: Any = extend(
+            Draft202012Validator,
+            {
+                **{name: self._counted(known[name]) for name in REFERENCES},
+                "pattern": _pattern,
+                "patternProperties": _pattern_properties,
+                "additionalProperties": _additional_properties,
+                "uniqueItems": _unique_items,
+            },
+        )
+        self._validator = own(dict(schema), registry=Registry())  # the default one may fetch
+
+    def iter_errors(self, value: Any) -> Iterator[ValidationError]:
+        """What is wrong with a value, as jsonschema says it. Raises TooMuch."""
+        self._left.references = MOST_FOLLOWED
+        try:
+            yield from self._validator.iter_errors(value)
+        except RecursionError:
+            raise TooMuch from None
+
+    def _counted(self, follow: Any) -> Any:
+        def following(validator: Any, reference: Any, value: Any, schema: Any) -> Errors:
+            self._left.references -= 1
+            if self._left.references < 0:
+                raise TooMuch
+            yield from follow(validator, reference, value, schema) or ()
+
+        return following
+
+
+def schema_validator(schema: Mapping[str, Any]) -> SchemaValidator:
+    """Checks values of JSON by a JSON schema (Draft 2020-12): `iter_errors` gives what jsonschema's does.
+
+    Patterns are RE2's, nothing is fetched, and the time that a value takes is bounded. Raises ValueError for
+    a schema that leads in a circle, or applies too many of its parts to one value.
     """
     check_bounds(schema)
-    return validator_of(schema)
-
-
-def validator_of(schema: Mapping[str, Any]) -> Draft202012Validator:
-    """Checks values by a schema whose bounds were checked."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
-    from referencing import Registry
-
-    own: Any = extend(
-        Draft202012Validator,
-        {
-            "pattern": _pattern,
-            "patternProperties": _pattern_properties,
-            "additionalProperties": _additional_properties,
-            "uniqueItems": _unique_items,
-        },
-    )
-    made: Draft202012Validator = own(dict(schema), registry=Registry())  # the default one may fetch
-    return made
-
-
-Errors = Iterator["ValidationError"]
+    return SchemaValidator(schema)
 
 
 def _error(message: str) -> ValidationError:

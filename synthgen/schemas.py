@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-REFERENCES = ("$ref", "$dynamicRef")
-MOST_PARTS = 10_000
+from synthgen.schema_checks import REFERENCES, check_bounds, pattern_of
+
 _DATA = ("const", "enum", "default", "examples")  # whose values are no schemas
 _NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")  # each value is one
-# What is looked at in the same place of a value as the schema that it stands in.
-_SAME_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "$ref")
 
 
 class NotASchema(ValueError):
@@ -36,8 +34,6 @@ def check_schema(schema: Mapping[str, Any]) -> None:
 
 
 def _check_patterns(part: Mapping[str, Any], at: Sequence[str | int]) -> None:
-    from synthgen.schema_checks import pattern_of
-
     names = part.get("patternProperties") or {}
     if names and "unevaluatedProperties" in part:
         raise NotASchema("`unevaluatedProperties` is not to be had beside `patternProperties`", at)
@@ -64,15 +60,12 @@ def check_references(schema: Mapping[str, Any]) -> None:
             found(schema, part["$ref"], at)
         if any(key in part for key in ("$dynamicRef", "$dynamicAnchor", "$anchor", "$id")):
             raise NotASchema("refers by more than `$ref: '#/...'`", at)
-    known: dict[int, int] = {}
     try:
-        for part, at in subschemas(schema):
-            try:
-                _weight(schema, part, set(), known)
-            except NotASchema as error:
-                raise NotASchema(str(error), at) from None
+        check_bounds(schema)
     except RecursionError:
         raise NotASchema("nested too deeply") from None
+    except ValueError as error:
+        raise NotASchema(str(error)) from None
 
 
 def found(schema: Mapping[str, Any], reference: Any, at: Sequence[str | int] = ()) -> Any:
@@ -100,30 +93,6 @@ def moved(schema: Any, to: str, named: bool = False) -> Any:
     if isinstance(reference := schema.get("$ref"), str):
         made["$ref"] = to + reference.removeprefix("#")
     return made
-
-
-def _weight(schema: Mapping[str, Any], part: Any, above: set[int], known: dict[int, int]) -> int:
-    """How many parts one value is held against by this one. Raises NotASchema for too many or a circle."""
-    if not isinstance(part, Mapping):
-        return 1
-    if id(part) in above:
-        raise NotASchema("refers to itself in a circle")
-    if id(part) not in known:
-        above.add(id(part))
-        weight = 1
-        for key in _SAME_PLACE:
-            inner = part.get(key)
-            if key == "$ref" and inner is not None:
-                inner = found(schema, inner)
-            if key == "dependentSchemas" and isinstance(inner, Mapping):
-                inner = list(inner.values())
-            each = inner if isinstance(inner, list) else [inner]
-            weight += sum(_weight(schema, item, above, known) for item in each if item is not None)
-            if weight > MOST_PARTS:
-                raise NotASchema(f"holds one value against more than {MOST_PARTS:,} parts")
-        above.discard(id(part))
-        known[id(part)] = weight
-    return known[id(part)]
 
 
 def subschemas(schema: Any) -> Iterator[tuple[Mapping[str, Any], tuple[str | int, ...]]]:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from synthgen.answers import Form, InvalidAnswer, told
 from synthgen.digests import canonical
 from synthgen.recipe import NAME
-from synthgen.schema_checks import pattern_of
-from synthgen.schemas import MOST_PARTS, NotASchema, check_references, check_schema, moved, subschemas
-
-if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
+from synthgen.schema_checks import SchemaValidator, deeper_than
+from synthgen.schemas import NotASchema, check_references, check_schema, moved, subschemas
 
 MOST_TOOLS = 128  # that one conversation has; more than that no model is offered at once
 MOST_TEXT = 200_000  # characters of all of them, as JSON
@@ -49,40 +46,15 @@ class Tool:
     said: Mapping[str, Any]
 
     def wrong(self, arguments: Any) -> str | None:
-        """What no schema of its allows, in words that no version of a library changes.
-
-        Raises RecursionError, or OverflowError, where that cannot be told in time.
-        """
-        self._followed.clear()
+        """What no schema of its allows, in words that no version of a library changes. Raises TooMuch."""
         found = sorted(
             told(error, "answer.call.arguments") for error in self._validator.iter_errors(arguments)
         )
         return found[0][1] if found else None
 
     @cached_property
-    def _followed(self) -> list[None]:
-        return []
-
-    @cached_property
-    def _validator(self) -> Draft202012Validator:
-        """Patterns are RE2's, which no text makes slow, and so many references are followed at most."""
-        from jsonschema import Draft202012Validator, ValidationError, validators
-        from referencing import Registry
-
-        follow = Draft202012Validator.VALIDATORS["$ref"]
-
-        def reference(validator: Any, to: Any, value: Any, schema: Any) -> Any:
-            self._followed.append(None)
-            if len(self._followed) > MOST_PARTS:
-                raise RecursionError
-            yield from follow(validator, to, value, schema) or ()
-
-        def pattern(_: Any, wanted: str, value: Any, __: Any) -> Any:
-            if isinstance(value, str) and not pattern_of(wanted).search(value):
-                yield ValidationError("does not match")
-
-        kind: Any = validators.extend(Draft202012Validator, {"pattern": pattern, "$ref": reference})
-        return kind(dict(self.parameters), registry=Registry())
+    def _validator(self) -> SchemaValidator:
+        return SchemaValidator(self.parameters)
 
 
 def tools_of(given: Any) -> list[Tool]:
@@ -124,23 +96,16 @@ def _tool(said: Any, place: int) -> Tool:
     try:
         check_schema(parameters)
         check_references(parameters)
-        for part, inner in subschemas(parameters):
-            _check_patterns(part, inner)
         canonical(dict(said))
     except NotASchema as error:
         raise NotTools(f"the parameters of {name}: {error}", (*at, *error.at)) from None
     except (ValueError, RecursionError) as error:
         raise NotTools(f"{name} cannot be written as canonical JSON: {error}", at) from None
+    for part, inner in subschemas(parameters):
+        if "patternProperties" in part:
+            message = f"the parameters of {name}: no engine decodes under `patternProperties`"
+            raise NotTools(message, (*at, *inner))
     return Tool(name, parameters, said)
-
-
-def _check_patterns(part: Mapping[str, Any], at: Sequence[str | int]) -> None:
-    if "patternProperties" in part:
-        raise NotASchema("no engine decodes under `patternProperties`", at)
-    try:
-        pattern_of(part.get("pattern", ""))
-    except ValueError as error:
-        raise NotASchema(f"not a regular expression of RE2: {error}", (*at, "pattern")) from None
 
 
 def offer(tools: Sequence[Tool]) -> str:
@@ -177,27 +142,17 @@ class CallForm(Form):
 
 
 def _check_arguments(tool: Tool, arguments: Any) -> None:
-    if _depth(arguments) > MOST_DEPTH:  # a limit of its own, for Python's depends on who calls
+    if deeper_than(arguments, MOST_DEPTH):  # a limit of its own, for Python's depends on who calls
         raise InvalidAnswer(f"the arguments of {tool.name} are nested more than {MOST_DEPTH} deep")
     try:
         wrong = tool.wrong(arguments)
         canonical(arguments)
-    except (RecursionError, OverflowError, ValueError):
+    except (RecursionError, OverflowError, ValueError):  # TooMuch among them
         raise InvalidAnswer(
             f"the arguments of {tool.name} take too long to check, or are too large"
         ) from None
     if wrong is not None:
         raise InvalidAnswer(f"the call is not valid under the schema of {tool.name}: {wrong}")
-
-
-def _depth(value: Any) -> int:
-    deepest, todo = 0, [(value, 0)]
-    while todo:
-        part, depth = todo.pop()
-        deepest = max(deepest, depth)
-        inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else ()
-        todo += [(each, depth + 1) for each in inner]
-    return deepest
 
 
 def call_form(tools: Sequence[Tool], retries: int) -> CallForm:
