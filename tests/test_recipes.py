@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from synthgen import Measurement, Record, load, run
-from synthgen.audit.lines import rows_of_parquet
+from synthgen.audit.tables import rows_of_parquet
 from synthgen.audit.verify import verify
 from synthgen.engines.base import Request
 from synthgen.filters.tool_calls import tool_calls
