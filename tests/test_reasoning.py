@@ -242,6 +242,7 @@ def test_a_journal_of_before_is_read_and_goes_on(tmp_path: Path) -> None:
     with closing(sqlite3.connect(result.dir / "run.sqlite")) as journal, journal:
         for table in ("completions", "set_aside"):
             journal.execute(f"ALTER TABLE {table} DROP COLUMN reasoning")
+        journal.execute("ALTER TABLE sessions DROP COLUMN reason")
         journal.execute("UPDATE meta SET value = '5' WHERE key = 'schema'")
     assert verify(result.dir).findings.shown == []
     assert {record.transcript.outcome for record in replay(result.dir, sample=5).records} == {"replayed"}

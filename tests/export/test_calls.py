@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.audit.tables import rows_of_parquet
 from synthgen.audit.replay import replay
+from synthgen.audit.tables import rows_of_parquet
 from synthgen.audit.verify import verify
 from synthgen.conversation import conversation
 from synthgen.driver import RunResult
