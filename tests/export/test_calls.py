@@ -327,7 +327,7 @@ def test_arguments_that_an_object_would_change_stay_a_text(tmp_path: Path) -> No
 
 def test_what_is_told_of_sharegpt_and_the_snippets(tmp_path: Path) -> None:
     done = write(tmp_path / "turns", [{"id": "a", **CHAT}, {"id": "b", **PLAIN}], "sharegpt")
-    assert "the ids of calls in 1 rows are not there: turns have none" in done.notices
+    assert "the ids of calls in 1 row are not there: turns have none" in done.notices
     assert any("no axolotl.yaml" in notice for notice in done.notices)
     said = json.loads((tmp_path / "turns" / "dataset_info.json").read_bytes())["named-train"]
     assert said == {
