@@ -62,16 +62,20 @@ def balance_of(
             message = f"`{field}` is no seed: what is balanced is which seeds are spent, before any step"
             wrong.append((("balance", field), message, did_you_mean(name, values)))
             continue
+        rows = None if "." in field else values[name]
+        there = None if rows is None else {as_text(row.value): 1.0 for row in rows}
         if wished == "even":
-            rows = None if "." in field else values[name]
-            if rows is None:
+            if there is None:
                 hint = "for example: {easy: 0.5, hard: 0.5}"
                 message = f"`even` is for a list or a choice in the recipe; name the values of `{field}`"
                 wrong.append((("balance", field), message, hint))
                 continue
-            weights = {as_text(row.value): 1.0 for row in rows}
+            weights = there
         else:
             weights = dict(wished)
+            for value in () if there is None else sorted(weights.keys() - there.keys()):
+                message = f"the seed `{name}` never has the value {value!r}"
+                wrong.append((("balance", field, value), message, did_you_mean(value, there or ())))
         whole = sum(weights.values())
         shares[field] = {value: weight / whole for value, weight in weights.items()}
     groups = prod(map(len, shares.values()))

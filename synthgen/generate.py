@@ -304,7 +304,7 @@ class Generation:
             # A copy: what orjson gives keeps the whole buffer that it was written in.
             body = bytes(memoryview(orjson.dumps({"fields": limb.values, "row": row})))
         except PromptFailed as failure:
-            return self._branch(task, limb, None, _of_a_template(failure))
+            return self._branch(task, limb, None, f"the record: {_of_a_template(failure)}")
         except NoConversation as failure:
             return self._branch(task, limb, None, str(failure))
         except orjson.JSONEncodeError as failure:
@@ -312,10 +312,9 @@ class Generation:
         return self._branch(task, limb, body, None)
 
     def _failed(self, task: Task, limb: _Limb, asking: _Asking, failure: Exception) -> Branch:
-        if isinstance(failure, PromptFailed):
-            return self._branch(task, limb, None, _of_a_template(failure))
         name = "" if isinstance(failure, RequestFailed) else f"step {asking.step.name}: "
-        return self._branch(task, limb, None, f"{name}{failure}")
+        said = _of_a_template(failure) if isinstance(failure, PromptFailed) else str(failure)
+        return self._branch(task, limb, None, f"{name}{said}")
 
     def _branch(self, task: Task, limb: _Limb, body: bytes | None, error: str | None) -> Branch:
         path, paper = path_of(limb.turns), limb.paper

@@ -142,7 +142,10 @@ class Expression:
         try:
             return _ENVIRONMENT.compile_expression(self.source, undefined_to_none=False)
         except TemplateSyntaxError as error:
-            raise PromptFailed(f"not a valid expression: {error.message}", error.lineno) from None
+            why = error.message
+            if self.source.lstrip().startswith(("{{", "{%")):
+                why = "an expression stands without `{{ }}` and `{% %}`"
+            raise PromptFailed(f"not a valid expression: {why}", error.lineno) from None
         except (TemplateError, RecursionError, SyntaxError, MemoryError) as error:
             raise PromptFailed(f"not a valid expression: {error or type(error).__name__}") from None
 

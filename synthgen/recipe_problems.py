@@ -41,6 +41,8 @@ def _known_keys(loc: Sequence[str | int], whole: type[BaseModel]) -> list[str]:
         model = ModelRef
     elif parent[0] == "steps" and len(parent) == 3:
         model = language.Step
+    elif parent[0] == "grow" and len(parent) == 2:
+        model = language.Grow
     else:
         model = _PARTS_BY_KEY.get(str(parent[-1]), whole)
     kinds = list(KEYS) if model is FileSeed else []

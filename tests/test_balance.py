@@ -91,10 +91,18 @@ def test_a_field_of_a_files_rows_and_values_that_are_no_texts(tmp_path: Path) ->
 
 
 def test_what_is_not_there_is_made_up_for_and_said(tmp_path: Path) -> None:
-    said = balanced(balance={"level": {"easy": 1, "odd": 1}}, filters=[], target=30)
-    result = run_it(loaded(tmp_path, said, rows=100))
+    rows = [{"text": f"document {n}", "kind": "even"} for n in range(100)]
+    said = balanced(
+        seeds={"row": {"path": "data/docs.jsonl"}},
+        steps=[{"answer": {"prompt": {"user": "{{ row.text }}"}}}],
+        record={"text": "{{ answer }}"},
+        balance={"row.kind": {"even": 1, "odd": 1}},
+        filters=[],
+        target=30,
+    )
+    result = run_it(loaded(tmp_path, said, rows=rows))
     assert result.kept == 30
-    assert result.balance["level"]["odd"] == {"wished": 0.5, "kept": 0, "share": 0.0}
+    assert result.balance["row.kind"]["odd"] == {"wished": 0.5, "kept": 0, "share": 0.0}
 
 
 def test_seeds_that_run_out_end_the_run_short(tmp_path: Path) -> None:
@@ -152,6 +160,7 @@ def test_curating_says_that_it_chooses_no_seeds(tmp_path: Path) -> None:
         ({"balance": {"doc": "even"}}, "name the values of `doc`"),
         ({"balance": {"level": {"easy": 0}}}, "greater than 0"),
         ({"balance": {"level": {}}}, "at least 1"),
+        ({"balance": {"level": {"easy": 1, "medium": 1}}}, "the seed `level` never has the value 'medium'"),
     ],
 )
 def test_mistakes_point_at_their_line(tmp_path: Path, parts: dict[str, Any], message: str) -> None:
@@ -162,8 +171,8 @@ def test_mistakes_point_at_their_line(tmp_path: Path, parts: dict[str, Any], mes
 
 def test_a_value_that_no_task_has_is_said_before_anything_is_asked(tmp_path: Path) -> None:
     engine = FakeEngine()
-    with pytest.raises(RunError, match=r"none of the first .* tasks has a value of `level`"):
-        run_it(loaded(tmp_path, balanced(balance={"level": {"Easy": 1}})), engine)
+    with pytest.raises(RunError, match=r"none of the first .* tasks has a value of `doc`"):
+        run_it(loaded(tmp_path, balanced(balance={"doc": {"Easy": 1}})), engine)
     assert engine.asked == []
 
 

@@ -201,6 +201,7 @@ def test_curating_says_that_it_chooses_no_seeds(tmp_path: Path) -> None:
     [
         ({"grow": {"rows": "row"}}, "`rows` is no seed"),
         ({"grow": {"row": "harder.text.x("}}, "not a valid expression"),
+        ({"grow": {"row": "{{ harder }}"}}, "an expression stands without `{{ }}`"),
         ({"grow": {"row": "hardest"}}, "'hardest'"),
         ({"grow": {"row": "{'text': harder}"}}, "nothing says when growth ends"),
         ({"grow": {"row": {"add": "row", "depth": 0}}}, "greater than or equal to 1"),
@@ -216,6 +217,13 @@ def test_mistakes_point_at_their_line(tmp_path: Path, parts: dict[str, Any], mes
     found = problems(project(tmp_path, evolving(**parts)))
     assert any(message in problem.message for problem in found), found
     assert all(problem.line and problem.line > 1 for problem in found)
+
+
+def test_an_unknown_key_names_those_of_growth(tmp_path: Path) -> None:
+    found = problems(project(tmp_path, evolving(grow={"row": {"add": "row", "dept": 2}})))
+    assert [(problem.message, problem.hint) for problem in found] == [
+        ("unknown key 'dept'", "did you mean 'depth'?")
+    ]
 
 
 def test_what_grew_from_a_row_descends_from_it(tmp_path: Path) -> None:
