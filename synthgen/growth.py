@@ -95,6 +95,7 @@ class Growth(Rounds):
         self._rows: Iterator[SeedRow] = iter(())
         self._passed = 0
         self._seen: Counter[bytes] = Counter()
+        self._first_row = {name: _first_row(plan, name) for name in grown.seeds}
         self._new: dict[str, list[SeedRow]] = {name: [] for name in grown.seeds}
         self._added: Counter[str] = Counter()
         self._kept: Counter[int] = Counter()
@@ -114,6 +115,8 @@ class Growth(Rounds):
             fields = fields or orjson.loads(verdict.body)["fields"]
             try:
                 row = grown_row(added.row, fields, verdict.id, generation)
+                if row is not None:
+                    _check_form(row.value, self._first_row[name])
             except PromptFailed as failure:
                 reasons = self._refused[name]
                 reasons[str(failure) if len(reasons) < REASONS else "other reasons"] += 1
@@ -188,6 +191,25 @@ def grown_row(row: Expression, fields: Mapping[str, Any], id: str, generation: i
     except ValueError as error:
         raise PromptFailed(f"cannot be written as canonical JSON: {error}") from None
     return SeedRow(value, digest, {"record": id, "generation": generation, "sha256": digest.hex()})
+
+
+def _first_row(plan: Plan, name: str) -> Any:
+    if name in plan.rows:
+        return next(iter(plan.rows[name])).value
+    pool = plan.choices[name]
+    rows = pool.pool if isinstance(pool, Several) else pool.rows if isinstance(pool, Drawn) else ()
+    return rows[0].value
+
+
+def _check_form(value: Any, row: Any) -> None:
+    """Raises PromptFailed where a value cannot stand for the seed's rows, of which this is one."""
+    if not isinstance(row, dict):
+        return
+    names = ", ".join(f"`{name}`" for name in list(row)[:5])
+    if not isinstance(value, dict):
+        raise PromptFailed(f"it is no mapping, as the seed's rows are ({names})")
+    if row and value.keys().isdisjoint(row):
+        raise PromptFailed(f"it has none of the fields of the seed's rows ({names})")
 
 
 def _generation(task: Task) -> int:

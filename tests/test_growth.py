@@ -183,6 +183,18 @@ def test_what_cannot_be_added_is_told(tmp_path: Path) -> None:
     assert count == result.kept == 40
 
 
+@pytest.mark.parametrize(
+    ("add", "reason"),
+    [("harder", "no mapping, as the seed's rows are (`text`"), ("{'txt': harder}", "none of the fields")],
+)
+def test_a_row_of_another_form_is_not_added_but_told(tmp_path: Path, add: str, reason: str) -> None:
+    said = evolving(grow={"row": {"add": add, "depth": 2}})
+    result = run_it(loaded(tmp_path, said, rows=9), FakeEngine(harder))
+    told = result.growth["seeds"]["row"]
+    assert (result.failed, told["added"], result.planned) == (0, 0, 9)
+    assert sum(count for said, count in told["refused"].items() if reason in said) == result.kept
+
+
 def test_null_adds_nothing(tmp_path: Path) -> None:
     said = evolving(grow={"row": {"add": "none", "depth": 3}})
     result = run_it(loaded(tmp_path, said, rows=12), FakeEngine(harder))
