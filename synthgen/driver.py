@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -276,6 +277,7 @@ class Driver:
             money=said.get("money"),
             balance=said.get("balance", {}),
             growth=said.get("growth", {}),
+            errors=_commonest_errors(journal, last[0]),
         )
 
     @property
@@ -577,6 +579,11 @@ class Driver:
 
 def _verdict(entry: RecordEntry, body: bytes | None) -> Verdict:
     return Verdict(entry.task, entry.id, entry.state == "kept", body)
+
+
+def _commonest_errors(journal: Journal, version: int) -> list[tuple[str, int]]:
+    failed = (entry for entry, _ in journal.records(version, "failed"))
+    return Counter(str(entry.error).replace(f" on record {entry.id}", "") for entry in failed).most_common(3)
 
 
 def _kept_alive(asker: Asker) -> dict[int, dict[str, Any]]:

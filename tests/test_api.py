@@ -291,6 +291,7 @@ def test_failures_stay_until_they_are_asked_for(tmp_path: Path) -> None:
     engine = FakeEngine()
     again = run_it(given_, engine)
     assert (again.outcome, again.failed, engine.asked) == ("nothing to do", 1, [])
+    assert again.errors == first.errors == [("no", 1)]
     mended = run_it(given_, engine, retry_failed=True)
     assert (mended.outcome, mended.kept, mended.failed) == ("done", 5, 0)
     assert len(engine.asked) == 1
