@@ -69,6 +69,9 @@ def grown_of(recipe: Recipe, plan: Plan) -> tuple[Grown | None, list[Wrong]]:
             wrong.append((at, message, None))
         if said.most is not None and not isinstance(pool, Several):
             wrong.append((("grow", name, "most"), "`most:` is for a seed with `n:`", None))
+        elif said.most is not None and isinstance(pool, Several) and said.most > pool.count:
+            message = f"a task draws {pool.count} rows, and `most:` allows more of them to be added ones"
+            wrong.append((("grow", name, "most"), message, None))
     if not recipe.grow or wrong:
         return None, wrong
     usual = USUAL_ROUND if recipe.target is None else max(16, min(USUAL_ROUND, recipe.target // 8))

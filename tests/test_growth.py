@@ -231,6 +231,12 @@ def test_mistakes_point_at_their_line(tmp_path: Path, parts: dict[str, Any], mes
     assert all(problem.line and problem.line > 1 for problem in found)
 
 
+def test_most_is_of_what_is_drawn(tmp_path: Path) -> None:
+    said = instructing(grow={"examples": {"add": "{'text': new}", "most": 6}})
+    [problem] = problems(project(tmp_path, said))
+    assert "a task draws 5 rows" in problem.message
+
+
 def test_an_unknown_key_names_those_of_growth(tmp_path: Path) -> None:
     found = problems(project(tmp_path, evolving(grow={"row": {"add": "row", "dept": 2}})))
     assert [(problem.message, problem.hint) for problem in found] == [
