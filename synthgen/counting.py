@@ -12,6 +12,11 @@ from synthgen.spending import Spent
 ERRORS_STORED = 10
 
 
+def alike(error: str, id: str) -> str:
+    """An error in the words that it has on every record, not on the one with this id alone."""
+    return error.replace(f" on record {id}", "")
+
+
 @dataclass(slots=True)
 class Counts:
     """How many branches came to which end, and by which filter.

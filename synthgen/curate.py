@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Protocol, cast
 
 from synthgen.chain import ChainFilter, describe
-from synthgen.counting import Counts
+from synthgen.counting import Counts, alike
 from synthgen.errors import RunError, SynthgenError
 from synthgen.generate import Branch
 from synthgen.journal import RecordEntry
@@ -381,9 +381,9 @@ class Curation:
         if error is not None:
             state, dropped_by = "failed", None
             self.counts.failed += 1
-            alike = error.replace(f" on record {branch.id}", "")
-            if len(self.counts.errors) < DISTINCT_ERRORS or alike in self.counts.errors:
-                self.counts.errors[alike] += 1
+            said = alike(error, branch.id)
+            if len(self.counts.errors) < DISTINCT_ERRORS or said in self.counts.errors:
+                self.counts.errors[said] += 1
         elif dropped_by is not None:
             state = "dropped"
             self.counts.dropped += 1

@@ -18,7 +18,7 @@ from typing import Any
 from synthgen.asking import Asker
 from synthgen.balance import Schedule
 from synthgen.chain import describe
-from synthgen.counting import Counts
+from synthgen.counting import Counts, alike
 from synthgen.curate import Curation, Judged
 from synthgen.digests import sha256
 from synthgen.engines.base import Engine
@@ -583,7 +583,7 @@ def _verdict(entry: RecordEntry, body: bytes | None) -> Verdict:
 
 def _commonest_errors(journal: Journal, version: int) -> list[tuple[str, int]]:
     failed = (entry for entry, _ in journal.records(version, "failed"))
-    return Counter(str(entry.error).replace(f" on record {entry.id}", "") for entry in failed).most_common(3)
+    return Counter(alike(str(entry.error), entry.id) for entry in failed).most_common(3)
 
 
 def _kept_alive(asker: Asker) -> dict[int, dict[str, Any]]:
