@@ -710,30 +710,30 @@ def test_schemas_that_hold_themselves_and_parts_are_decoded_and_checked(tmp_path
     all_follow(result.dir)
 
 
-def test_arguments_that_would_be_checked_for_ever_are_refused(tmp_path: Path) -> None:
-    either = {
-        "type": "object",
-        "properties": {"next": {"anyOf": [{"$ref": "#"}] * 2}, "end": {"type": "null"}},
-    }
-    deep = '{"next":' * 30 + '{"end":1}' + "}" * 30
+EITHER = {
+    "type": "object",
+    "properties": {"next": {"anyOf": [{"$ref": "#"}] * 2}, "end": {"type": "null"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "deep", "message"),
+    [
+        (EITHER, '{"next":' * 30 + '{"end":1}' + "}" * 30, "take too long to check"),
+        (LIST, '{"next":' * 60 + "{}" + "}" * 60, "nested more than 32 deep"),
+    ],
+    ids=["for-ever", "too-deep"],
+)
+def test_arguments_that_cannot_be_checked_are_refused(
+    tmp_path: Path, parameters: Any, deep: str, message: str
+) -> None:
     answers = iter([f'{{"answer": {{"call": {{"name": "tree", "arguments": {deep}}}}}}}', say("Done.")])
-    said = calling(tools=[tool(name="tree", parameters=either)], turns=1)
+    said = calling(tools=[tool(name="tree", parameters=parameters)], turns=1)
     _, talks, engine = one(
         tmp_path, said, lambda request: next(answers) if request.schema else "well", rows=1
     )
     assert roles(talks[0]) == ["system", "user", "assistant"]
-    assert "take too long to check" in engine.asked[-1].messages[-1]["content"]
-
-
-def test_arguments_nested_deeper_than_can_be_checked_are_refused(tmp_path: Path) -> None:
-    deep = '{"next":' * 60 + "{}" + "}" * 60
-    answers = iter([f'{{"answer": {{"call": {{"name": "tree", "arguments": {deep}}}}}}}', say("Done.")])
-    said = calling(tools=[tool(name="tree", parameters=LIST)], turns=1)
-    _, talks, engine = one(
-        tmp_path, said, lambda request: next(answers) if request.schema else "well", rows=1
-    )
-    assert roles(talks[0]) == ["system", "user", "assistant"]
-    assert "nested more than 32 deep" in engine.asked[-1].messages[-1]["content"]
+    assert message in engine.asked[-1].messages[-1]["content"]
 
 
 # Runs

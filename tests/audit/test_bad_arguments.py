@@ -154,12 +154,9 @@ def test_what_a_record_followed_from_is_there(place: Path, gone: str) -> None:
 
 def test_versions_in_versions_are_not_followed_down(place: Path) -> None:
     folder = place
-    for _ in range(300):
+    for _ in range(60):
         folder = folder / "versions" / "2"
-    try:
-        folder.mkdir(parents=True)
-    except OSError:
-        pytest.skip("the file system takes no such path")
+    folder.mkdir(parents=True)
     for each in (place / "versions" / "2", place / "versions" / "2" / "versions" / "2"):
         shutil.copytree(place / "dataset", each / "dataset")
     verdict = verify(place)
