@@ -17,8 +17,8 @@ def trace(
     source: Annotated[
         str,
         typer.Argument(
-            help="path, path:row or a digest of a seed; a prompt's name or digest; a model's id or weights; "
-            "a filter's name. seed:, prompt:, model: or filter: before it says which."
+            help="path, path:row or a digest of a seed; a record's id; a prompt's name or digest; a model's "
+            "id or weights; a filter's name. seed:, record:, prompt:, model: or filter: before it says which."
         ),
     ],
     quarantine: Annotated[
@@ -27,7 +27,7 @@ def trace(
     version: VersionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show every record that descends from a seed row, a file, a prompt, a model or a filter."""
+    """Show every record that descends from a seed, another record, a prompt, a model or a filter."""
     from synthgen.audit.place import place_of
     from synthgen.audit.quarantine import quarantine as without
     from synthgen.audit.trace import trace as traced
