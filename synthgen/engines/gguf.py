@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from synthgen.engines.vllm_setup import not_installed
 from synthgen.errors import EngineUnreachable
 from synthgen.models import file_digest, gguf_metadata
+from synthgen.workplace import workplace
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,25 +36,32 @@ def to_safetensors(gguf: Path, into: Path) -> Path:
     target = into / f"{gguf.stem}-{digest[:16]}"
     if _is_whole(target, digest):
         return target
-    into.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{gguf.stem}-", dir=into))
     try:
-        try:
-            _convert(gguf, made)
-        except ModuleNotFoundError as error:
-            raise not_installed() from error
-        except Exception as error:  # transformers raises many kinds for what it does not know
-            raise EngineUnreachable(
-                f"cannot turn {gguf.name} into safetensors: {error}",
-                hint="run it with the llamacpp engine, or give vLLM a folder with safetensors",
-            ) from error
-        files = {file.name: file.stat().st_size for file in sorted(made.iterdir())}
-        (made / _MARK).write_text(json.dumps({"gguf_sha256": digest, "made": _MADE, "files": files}))
-        _sync(made)
-        _put(made, target, digest)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with workplace(target) as made:
+            if not _is_whole(target, digest):  # another process may have been at it
+                _make(gguf, made, digest)
+                shutil.rmtree(target, ignore_errors=True)
+                made.rename(target)
+    except OSError as error:
+        raise EngineUnreachable(
+            f"cannot write to {into}: {error}", hint="SYNTHGEN_CACHE names another folder"
+        ) from error
     return target
+
+
+def _make(gguf: Path, made: Path, digest: str) -> None:
+    try:
+        _convert(gguf, made)
+    except ModuleNotFoundError as error:
+        raise not_installed() from error
+    except Exception as error:  # transformers raises many kinds for what it does not know
+        raise EngineUnreachable(
+            f"cannot turn {gguf.name} into safetensors: {error}",
+            hint="run it with the llamacpp engine, or give vLLM a folder with safetensors",
+        ) from error
+    files = {file.name: file.stat().st_size for file in sorted(made.iterdir())}
+    (made / _MARK).write_text(json.dumps({"gguf_sha256": digest, "made": _MADE, "files": files}))
+    _sync(made)
 
 
 def _convert(gguf: Path, made: Path) -> None:
@@ -113,16 +120,6 @@ def _is_whole(folder: Path, digest: str) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(mark["gguf_sha256"] == digest and mark.get("made") == _MADE and mark["files"] == sizes)
-
-
-def _put(made: Path, target: Path, digest: str) -> None:
-    try:
-        made.rename(target)
-    except OSError:
-        if _is_whole(target, digest):  # another process was faster
-            return
-        shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
 
 
 def _sync(folder: Path) -> None:
