@@ -88,7 +88,7 @@ def keep_account(account: Account) -> None:
     import synthgen.curate
     import synthgen.export.dataset
     from synthgen.export.rows import JsonlWriter
-    from synthgen.journal import Answers
+    from synthgen.journal_reading import Answers
     from synthgen.provenance.merkle import Growing
 
     for module in (synthgen.curate, synthgen.export.dataset):
@@ -145,7 +145,7 @@ def share(folder: Path, records: int) -> Path:
 
 def copies(run: Path, count: int) -> Iterator[tuple[Any, bytes]]:
     """The kept records of a run, again and again, each time as others."""
-    from synthgen.journal import open_for_reading, stored_records
+    from synthgen.journal_reading import open_for_reading, stored_records
 
     journal = open_for_reading(run)
     stored = [(entry, body) for entry, body in stored_records(journal, 1, "kept") if body is not None]

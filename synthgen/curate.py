@@ -15,7 +15,7 @@ from synthgen.chain import ChainFilter, describe
 from synthgen.counting import Counts, alike
 from synthgen.errors import RunError, SynthgenError
 from synthgen.generate import Branch
-from synthgen.journal import RecordEntry
+from synthgen.journal_entries import RecordEntry
 from synthgen.measure import FilterFailed, Measurement, RunMeasure, as_measurement
 from synthgen.measuring import BATCH, Item, Memory, Stream
 from synthgen.provenance.merkle import Growing

@@ -29,7 +29,8 @@ from synthgen.export.dataset import write_failures, write_version
 from synthgen.export.durable import recover
 from synthgen.generate import Generation
 from synthgen.growth import Growth
-from synthgen.journal import Journal, RecordEntry, open_journal
+from synthgen.journal import Journal, open_journal
+from synthgen.journal_entries import RecordEntry
 from synthgen.loading import Loaded
 from synthgen.provenance.keys import signing_key
 from synthgen.provenance.lock import fingerprint, lock, lock_yaml

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from synthgen.errors import RecipeError, UsageError
-from synthgen.journal import open_for_reading
+from synthgen.journal_reading import open_for_reading
 from synthgen.recipe import ModelRef
 from synthgen.yamlfile import read_yaml
 

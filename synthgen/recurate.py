@@ -29,7 +29,8 @@ from synthgen.errors import UsageError
 from synthgen.export.card import Published
 from synthgen.export.dataset import write_version
 from synthgen.generate import Branch
-from synthgen.journal import VERSIONS, Journal, RecordEntry, open_journal
+from synthgen.journal import VERSIONS, Journal, open_journal
+from synthgen.journal_entries import RecordEntry
 from synthgen.loading import LoadedCuration, load_curation
 from synthgen.project import Project
 from synthgen.provenance.keys import signing_key

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synthgen.engines.base import Completion
 from synthgen.errors import UsageError
-from synthgen.journal import open_for_reading
+from synthgen.journal_reading import open_for_reading
 
 
 @dataclass(frozen=True, slots=True)

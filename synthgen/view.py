@@ -11,13 +11,9 @@ import orjson
 
 from synthgen.digests import sampling_seed
 from synthgen.errors import UsageError
-from synthgen.journal import (
-    RecordEntry,
-    open_for_reading,
-    running,
-    stored_record,
-    stored_records,
-)
+from synthgen.journal_entries import RecordEntry
+from synthgen.journal_lock import running
+from synthgen.journal_reading import open_for_reading, stored_record, stored_records
 from synthgen.provenance.merkle import Growing
 from synthgen.provenance.statement import tree_of
 

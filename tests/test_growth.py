@@ -25,7 +25,8 @@ from synthgen.cli import app
 from synthgen.driver import Stop
 from synthgen.engines.base import Request
 from synthgen.growth import Added, Grown, Growth
-from synthgen.journal import RecordEntry, open_for_reading, stored_records
+from synthgen.journal_entries import RecordEntry
+from synthgen.journal_reading import open_for_reading, stored_records
 from synthgen.plan import Plan, Task
 from synthgen.prompt import Expression
 from synthgen.recurate import recurate

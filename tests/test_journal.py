@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from synthgen import journal as journals
 from synthgen.engines.base import Completion
 from synthgen.errors import RunError, UsageError
-from synthgen.journal import Journal, RecordEntry, open_journal
+from synthgen.journal import Journal, open_journal
+from synthgen.journal_entries import RecordEntry
 
 ANSWER = Completion("text", "stop", 3, 4)
 
@@ -382,5 +382,5 @@ def test_where_mounts_cannot_be_read_nothing_is_refused(
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError
 
-    monkeypatch.setattr(journals.Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_text", refuse)
     open_journal(tmp_path, "a").close()

@@ -53,7 +53,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
 
 def test_while_it_runs_the_sum_always_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "TICK", 0.001)
-    monkeypatch.setattr("synthgen.journal.COMMIT_EVERY", 0.005)
+    monkeypatch.setattr("synthgen.journal_commits.COMMIT_EVERY", 0.005)
     seen: list[dict[str, Any]] = []
     directory = tmp_path / "run"
 

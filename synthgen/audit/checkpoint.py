@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import small_file
 from synthgen.audit.place import Place, entries, reading
-from synthgen.journal import open_for_reading, stored_records
+from synthgen.journal_reading import open_for_reading, stored_records
 from synthgen.provenance.keys import signatures
 from synthgen.provenance.manifest import LEDGER
 from synthgen.provenance.merkle import SIZE, consistency_proof, consistent, leaf_hash, root_of

@@ -17,7 +17,7 @@ import orjson
 
 from synthgen.audit.history import exact
 from synthgen.audit.place import Place, entries, reading, splits
-from synthgen.journal import open_for_reading
+from synthgen.journal_reading import open_for_reading
 from synthgen.provenance.manifest import LEDGER
 
 SIDES = ("a", "b")

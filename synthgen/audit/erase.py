@@ -22,7 +22,8 @@ from synthgen.environment import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import checked_leaf, write_version
 from synthgen.export.durable import recover
-from synthgen.journal import VERSIONS, Journal, open_for_reading, open_journal
+from synthgen.journal import VERSIONS, Journal, open_journal
+from synthgen.journal_reading import open_for_reading
 from synthgen.provenance.manifest import MANIFEST
 from synthgen.provenance.statement import ledger_entry, statement
 from synthgen.why import why

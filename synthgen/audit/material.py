@@ -16,7 +16,7 @@ from synthgen.audit.findings import CannotJudge
 from synthgen.audit.lines import lines, parsed
 from synthgen.audit.place import place_of, reading, splits
 from synthgen.audit.tables import rows_of_parquet
-from synthgen.journal import open_for_reading, stored_records
+from synthgen.journal_reading import open_for_reading, stored_records
 from synthgen.provenance.manifest import LEDGER
 
 

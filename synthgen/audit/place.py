@@ -13,7 +13,8 @@ from typing import Any
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.errors import RecipeError, UsageError
-from synthgen.journal import VERSIONS, open_for_reading
+from synthgen.journal import VERSIONS
+from synthgen.journal_reading import open_for_reading
 from synthgen.provenance.manifest import LEDGER, MANIFEST
 
 LOCK = "recipe.lock.yaml"

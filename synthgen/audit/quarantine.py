@@ -19,7 +19,8 @@ from synthgen.digests import sha256
 from synthgen.environment import environment
 from synthgen.errors import UsageError
 from synthgen.export.dataset import write_version
-from synthgen.journal import VERSIONS, Journal, RecordEntry, open_journal
+from synthgen.journal import VERSIONS, Journal, open_journal
+from synthgen.journal_entries import RecordEntry
 from synthgen.provenance.lock import derived_fingerprint, lock_yaml
 from synthgen.provenance.merkle import Growing
 from synthgen.provenance.statement import leaf_of

@@ -14,7 +14,8 @@ from synthgen.audit.findings import CannotJudge
 from synthgen.audit.place import LOCK
 from synthgen.engines.base import Completion
 from synthgen.errors import RecipeError, UsageError
-from synthgen.journal import RecordEntry, open_for_reading, stored_record
+from synthgen.journal_entries import RecordEntry
+from synthgen.journal_reading import open_for_reading, stored_record
 from synthgen.loading import Recorded, load_recorded
 from synthgen.project import Project
 from synthgen.yamlfile import LOCK_BYTES, read_yaml

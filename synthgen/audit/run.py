@@ -21,16 +21,9 @@ from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.audit.place import LOCK, journal_of, read_lock
 from synthgen.errors import UsageError
 from synthgen.export.dataset import ANSWERS, SESSIONS
-from synthgen.journal import (
-    STATES,
-    Answers,
-    OtherVersion,
-    RecordEntry,
-    asked_by_filters,
-    open_for_reading,
-    stored_records,
-    stored_sessions,
-)
+from synthgen.journal_entries import STATES, RecordEntry, asked_by_filters
+from synthgen.journal_reading import Answers, open_for_reading, stored_records, stored_sessions
+from synthgen.journal_schema import OtherVersion
 from synthgen.provenance.lock import locked_as
 from synthgen.provenance.manifest import MANIFEST, REPORT
 from synthgen.provenance.merkle import Growing, leaf_hash

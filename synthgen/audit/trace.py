@@ -16,7 +16,8 @@ import orjson
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.place import Place, reading
 from synthgen.errors import UsageError
-from synthgen.journal import STATES, RecordEntry, open_for_reading, stored_records
+from synthgen.journal_entries import STATES, RecordEntry
+from synthgen.journal_reading import open_for_reading, stored_records
 from synthgen.recipe import Step
 from synthgen.steps import fan_of, steps_asked
 

@@ -23,7 +23,7 @@ from synthgen.conversation import NoConversation
 from synthgen.digests import RequestFrame, record_id, request_frame, request_key, value_digest
 from synthgen.engines.base import ModelIdentity
 from synthgen.growth import grown_row
-from synthgen.journal import RecordEntry
+from synthgen.journal_entries import RecordEntry
 from synthgen.prompt import Expression, Prompt, PromptFailed
 from synthgen.recipe import Step
 from synthgen.samplers import CannotDraw, Samplers, SeedFailed, needs_file

@@ -19,7 +19,8 @@ from synthgen.audit.place import NUMBER, journal_of
 from synthgen.audit.run import Claim, check_run, checkpoints, derived_versions
 from synthgen.audit.walk import Walk
 from synthgen.export.durable import STAGING
-from synthgen.journal import STATES, VERSIONS
+from synthgen.journal import VERSIONS
+from synthgen.journal_entries import STATES
 from synthgen.provenance.keys import public_key
 from synthgen.provenance.manifest import MANIFEST
 

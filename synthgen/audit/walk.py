@@ -23,7 +23,7 @@ from synthgen.audit.lines import LIST_BYTES, Broken, lines, parsed, small_file
 from synthgen.audit.place import LOCK, read_lock
 from synthgen.audit.stated import check_stated
 from synthgen.audit.tables import rows_of_parquet
-from synthgen.journal import STATES
+from synthgen.journal_entries import STATES
 from synthgen.provenance.manifest import LEDGER, MANIFEST
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import without_provenance

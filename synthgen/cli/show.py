@@ -23,7 +23,7 @@ def show(
 ) -> None:
     """List the records of a run, or show one with its messages, measurements, requests and answers."""
     from synthgen.errors import UsageError
-    from synthgen.journal import STATES
+    from synthgen.journal_entries import STATES
     from synthgen.view import RunView
     from synthgen.yamlfile import did_you_mean
 

@@ -20,7 +20,9 @@ from synthgen.export.measured import Measured
 from synthgen.export.rows import LARGE_ROW, JsonlWriter, Kind, ParquetWriter, RowWriter, arrow_schema
 from synthgen.export.stated import as_row
 from synthgen.export.stated import schema as stated_schema
-from synthgen.journal import Answers, Journal, RecordEntry
+from synthgen.journal import Journal
+from synthgen.journal_entries import RecordEntry
+from synthgen.journal_reading import Answers
 from synthgen.plural import many
 from synthgen.provenance.manifest import LEDGER, MANIFEST, REPORT, manifest, subjects
 from synthgen.provenance.merkle import Growing, leaf_hash

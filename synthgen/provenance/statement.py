@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from synthgen.journal import RecordEntry
+from synthgen.journal_entries import RecordEntry
 from synthgen.provenance.merkle import Growing, leaf_hash
 
 SALT = b"synthgen record\0"

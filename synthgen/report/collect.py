@@ -20,7 +20,8 @@ import orjson
 from synthgen import __version__
 from synthgen.audit.place import journal_of
 from synthgen.errors import RecipeError, UsageError
-from synthgen.journal import VERSIONS, open_for_reading, stored_record
+from synthgen.journal import VERSIONS
+from synthgen.journal_reading import open_for_reading, stored_record
 from synthgen.record import Record
 from synthgen.report import pace
 from synthgen.report.differences import differences

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from synthgen.chain import Verdict
 from synthgen.engines.base import Request, RequestFailed
-from synthgen.journal import RecordEntry, open_for_reading, stored_records
+from synthgen.journal_entries import RecordEntry
+from synthgen.journal_reading import open_for_reading, stored_records
 from synthgen.provenance import schema
 from synthgen.provenance.schema import LedgerLine, RecordStatement
 from synthgen.provenance.statement import row_bytes, statement

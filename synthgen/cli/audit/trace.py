@@ -31,7 +31,7 @@ def trace(
     from synthgen.audit.place import place_of
     from synthgen.audit.quarantine import quarantine as without
     from synthgen.audit.trace import trace as traced
-    from synthgen.journal import STATES
+    from synthgen.journal_entries import STATES
 
     with in_bounds(), judging():
         found = traced(place_of(directory, version), source)

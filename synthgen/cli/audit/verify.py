@@ -86,7 +86,7 @@ def _show_findings(findings: Findings) -> None:
 
 
 def _show(verdict: Verdict) -> None:
-    from synthgen.journal import STATES
+    from synthgen.journal_entries import STATES
 
     states = ", ".join(f"{verdict.states[state]:,} {state}" for state in STATES)
     if verdict.erased:
