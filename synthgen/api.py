@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from synthgen.curate import Judged
-from synthgen.driver import Driver, Progress, RunResult
+from synthgen.driver import Driver
 from synthgen.engines.base import Engine, request_timeout, seconds_of
 from synthgen.errors import UsageError
 from synthgen.loading import Loaded, load
+from synthgen.run_result import Progress, RunResult
 from synthgen.supervisor import FAULTS_RIDDEN_OUT, Patience
 
 __all__ = ["load", "run"]

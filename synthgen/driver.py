@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from synthgen.asking import Asker
-from synthgen.balance import Schedule
 from synthgen.chain import describe
 from synthgen.counting import Counts, alike
+from synthgen.course import Course
 from synthgen.curate import Curation, Judged
 from synthgen.digests import sha256
 from synthgen.engines.base import Engine
@@ -28,108 +27,22 @@ from synthgen.export.card import Published
 from synthgen.export.dataset import write_failures, write_version
 from synthgen.export.durable import recover
 from synthgen.generate import Generation
-from synthgen.growth import Growth
 from synthgen.journal import Journal, open_journal
-from synthgen.journal_entries import RecordEntry
 from synthgen.loading import Loaded
 from synthgen.provenance.keys import signing_key
 from synthgen.provenance.lock import fingerprint, lock, lock_yaml
 from synthgen.provenance.manifest import files_present
 from synthgen.questions import Questions
 from synthgen.reuse import open_others
-from synthgen.rounds import Rounds, Verdict
+from synthgen.run_result import Progress, RunResult
+from synthgen.stopping import DRAIN_SECONDS, Stop
 from synthgen.supervisor import Patience
 from synthgen.trial import trial
 from synthgen.why import why
 from synthgen.workers import open_measurer
 
-DRAIN_SECONDS = 10.0
 TICK = 0.2
-FIRST_FEW = 8
 LOOKED_AT = 1000  # tasks, to tell how much an edited recipe would ask anew
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is; given to the caller's `on_progress` a few times a second."""
-
-    stage: str
-    planned: int | None
-    target: int | None
-    kept: int = 0
-    dropped: int = 0
-    failed: int = 0
-    in_flight: int = 0
-    reused: int = 0
-    output_tokens: int = 0
-    by_filter: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run came to. `planned` = `kept` + `dropped` + `failed` + `pending`, always.
-
-    `outcome` is `done`, `nothing to do`, `short` (a budget or the seeds ended before the target, or before
-    the last task), `failures`, `too many failures` (it stopped at them, with tasks pending) or `interrupted`.
-    `ended_by` is what it ended at: `target`, `tasks`, `attempts`, `output_tokens`, `money`, `seconds`, or
-    None where it did not end. `written` is false where every task failed, and an earlier dataset was left
-    as it is. `errors` are the commonest of the failed tasks, with how often each came.
-    """
-
-    run: str
-    dir: Path
-    outcome: str
-    planned: int
-    kept: int
-    dropped: int
-    failed: int
-    pending: int
-    reused: int
-    filters: Mapping[str, Mapping[str, int]]
-    usage: Mapping[str, int]
-    seconds: float
-    target: int | None = None
-    ended_by: str | None = None
-    reused_from: Mapping[str, int] = field(default_factory=dict)
-    money: float | None = None
-    written: bool = True
-    errors: Sequence[tuple[str, int]] = ()
-    balance: Mapping[str, Any] = field(default_factory=dict)
-    growth: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """The object that `run --json` prints."""
-        return {
-            "run": self.run,
-            "dir": str(self.dir),
-            "outcome": self.outcome,
-            "ended_by": self.ended_by,
-            "planned": self.planned,
-            "kept": self.kept,
-            "dropped": self.dropped,
-            "failed": self.failed,
-            "pending": self.pending,
-            "reused": self.reused,
-            "reused_from": dict(self.reused_from),
-            "filters": {name: dict(counts) for name, counts in self.filters.items()},
-            "usage": dict(self.usage),
-            "money": self.money,
-            "seconds": round(self.seconds, 3),
-            **({"balance": dict(self.balance)} if self.balance else {}),
-            **({"growth": dict(self.growth)} if self.growth else {}),
-        }
-
-
-class Stop(threading.Event):
-    """Asks a run to stop, and, by `at_once`, not to wait for what is in flight either.
-
-    `heeded` says that the run looks at it several times a second.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.at_once = False
-        self.heeded = False
 
 
 class Driver:
@@ -165,7 +78,6 @@ class Driver:
         self._max_failures = max_failures
         self._patience = patience or Patience()
         self._seconds_before = 0.0
-        self._rounds: Rounds | None = None
         self._kept_alive: dict[int, dict[str, Any]] = {}
         self._locked = lock(loaded, {name: engine.identity for name, engine in engines.items()})
         self._began = time.monotonic()
@@ -322,7 +234,7 @@ class Driver:
                 journal.checkpoint(version, curation.tree.size, curation.tree.root())
             place = curation.counts
             partly = place.rest > 0
-            rounds = self._in_rounds(journal, version, place)
+            course = Course(loaded, curation, journal.records(version))
             generation = Generation(
                 loaded,
                 asker,
@@ -330,15 +242,15 @@ class Driver:
                 start=place.task if partly else place.tasks,
                 after=place.branch if partly else None,
                 spent=place.spent,
-                rounds=rounds,
+                rounds=course.rounds,
             )
-            journal.on_commit = lambda: (version, self._progress_of(curation))
+            journal.on_commit = lambda: (version, self._progress_of(curation, course))
             stopped = None
             try:
                 if cut is None and not curation.ended:
                     if counts is not None:
                         await curation.recall()
-                    stopped = await self._generate(journal, generation, curation)
+                    stopped = await self._generate(journal, generation, curation, course)
             finally:
                 await asker.close()
                 self._kept_alive = _kept_alive(asker)
@@ -352,29 +264,11 @@ class Driver:
         if stopped == "seconds":
             cut = {"by": "seconds", "after": curation.counts.judged}
             journal.cut_version(version, cut)
-        result = self._result(journal, generation, curation, stopped, cut, self._others.used, before)
+        result = self._result(journal, generation, curation, course, stopped, cut, before)
         if stopped not in (None, "seconds"):
             return result
-        written = self._write(journal, version, result, curation, generation, cut)
+        written = self._write(journal, version, result, curation, generation, course, cut)
         return replace(result, written=written)
-
-    def _in_rounds(self, journal: Journal, version: int, place: Counts) -> Rounds | None:
-        """The tasks of a recipe that balances or grows, as far as an earlier session came."""
-        loaded = self._loaded
-        if loaded.balance is not None:
-            self._rounds = Schedule(loaded.plan, loaded.balance)
-        elif loaded.grown is not None:
-            self._rounds = Growth(loaded.plan, loaded.grown)
-        else:
-            return None
-        self._rounds.recall(_verdict(entry, body) for entry, body in journal.records(version))
-        self._next_round(place)
-        return self._rounds
-
-    def _next_round(self, counts: Counts) -> None:
-        """Begin a round where the one before it has been judged."""
-        if self._rounds is not None and counts.rest == 0 and counts.tasks == self._rounds.open:
-            self._rounds.go_on()
 
     def _write(
         self,
@@ -383,12 +277,13 @@ class Driver:
         result: RunResult,
         curation: Curation,
         generation: Generation,
+        course: Course,
         cut: Mapping[str, Any] | None,
     ) -> bool:
         if result.kept + result.dropped == 0 < result.failed and (self._directory / "dataset").exists():
             write_failures(self._directory, journal, version)  # what is wrong is no reason to lose a dataset
             return False
-        self._report("writing", generation, curation)
+        self._report("writing", generation, curation, course)
         summary = result.as_json()
         loaded = self._loaded
         about = Published(loaded.recipe, loaded.chain, loaded.shape.columns, self._locked, self._signer)
@@ -399,20 +294,22 @@ class Driver:
         journal.finish_version(version, summary)
         return True
 
-    def _progress_of(self, curation: Curation) -> dict[str, Any]:
+    def _progress_of(self, curation: Curation, course: Course) -> dict[str, Any]:
         return {
             **curation.counts.as_json(),
-            "planned": self._planned(curation.counts),
+            "planned": course.planned(),
             "target": self._loaded.recipe.target,
             "seconds": round(self._seconds_before + self._seconds, 3),
         }
 
-    async def _generate(self, journal: Journal, generation: Generation, curation: Curation) -> str | None:
+    async def _generate(
+        self, journal: Journal, generation: Generation, curation: Curation, course: Course
+    ) -> str | None:
         """Judge every branch; gives what stopped it early: `interrupted`, `failures` or `seconds`."""
-        if curation.fails_too_often and not self._all_judged(curation):
+        if curation.fails_too_often and not course.all_judged:
             return "failures"
-        self._look_ahead(generation, curation)
-        judging = asyncio.create_task(self._judge(generation, curation))
+        generation.go_up_to(course.look_ahead())
+        judging = asyncio.create_task(self._judge(generation, curation, course))
         flushing = asyncio.create_task(journal.keep_flushing())
         asker, stopped, stopped_at = generation.asker, None, 0.0
         self._stop.heeded = True
@@ -422,7 +319,7 @@ class Driver:
                 if flushing.done():
                     flushing.result()
                 asker.watch()
-                self._report("starting" if asker.starting else "generating", generation, curation)
+                self._report("starting" if asker.starting else "generating", generation, curation, course)
                 if stopped is None and (stopped := self._stops(curation)) is not None:
                     stopped_at = time.monotonic()
                     generation.stop()
@@ -437,7 +334,7 @@ class Driver:
             for task in (judging, flushing):
                 task.cancel()
             await asyncio.gather(judging, flushing, return_exceptions=True)
-        if self._all_judged(curation):
+        if course.all_judged:
             return None
         return "failures" if curation.fails_too_often else stopped
 
@@ -451,70 +348,32 @@ class Driver:
             return "seconds"
         return None
 
-    async def _judge(self, generation: Generation, curation: Curation) -> None:
+    async def _judge(self, generation: Generation, curation: Curation, course: Course) -> None:
         async with (
             aclosing(generation.branches()) as branches,
             aclosing(curation.judge(branches)) as all_judged,
         ):
             async for judged in all_judged:
-                if self._rounds is not None:
-                    self._rounds.tell(_verdict(judged.entry, judged.body))
-                    if not curation.ended:
-                        self._next_round(curation.counts)
-                self._look_ahead(generation, curation)
+                course.tell(judged.entry, judged.body)
+                generation.go_up_to(course.look_ahead())
                 if self._on_record is not None:
                     self._on_record(judged)
                 if curation.fails_too_often:
                     generation.stop()
-
-    def _look_ahead(self, generation: Generation, curation: Curation) -> None:
-        """Run no further ahead of a target than the yield so far says it needs."""
-        recipe, counts, fan = self._loaded.recipe, curation.counts, self._loaded.fan
-        shares = []  # in branches
-        if recipe.target is not None:
-            # As if the first few had been kept: what a few say is no reason to ask for many.
-            yield_so_far = max((counts.kept + FIRST_FEW) / (counts.judged + FIRST_FEW), 0.02)
-            shares.append((recipe.target - counts.kept) / yield_so_far)
-        spent = counts.spent.share(recipe.budget)
-        if spent > 0:
-            shares.append(counts.judged / spent - counts.judged)
-        up_to = sys.maxsize
-        if shares:
-            of_a_task = (counts.judged + FIRST_FEW * fan) / (counts.tasks + FIRST_FEW)
-            up_to = counts.tasks + int(max(0, min(shares)) / of_a_task * 1.2) + 1
-        if self._rounds is not None and self._rounds.limit is None:
-            up_to = min(up_to, self._rounds.open)
-        generation.go_up_to(up_to)
-
-    def _all_judged(self, curation: Curation) -> bool:
-        return curation.ended or self._all_tasks(curation.counts)
-
-    def _planned(self, counts: Counts) -> int | None:
-        """How many branches there are as far as is known; None where nothing limits them."""
-        limit = self._loaded.plan.limit
-        if limit is None and self._rounds is not None:
-            limit = self._rounds.open
-        if limit is None:
-            return None
-        return min(counts.planned(limit), self._loaded.attempts or sys.maxsize)
-
-    def _all_tasks(self, counts: Counts) -> bool:
-        order = self._rounds or self._loaded.plan
-        return counts.tasks == order.limit and counts.rest == 0
 
     def _result(
         self,
         journal: Journal,
         generation: Generation,
         curation: Curation,
+        course: Course,
         stopped: str | None,
         cut: Mapping[str, Any] | None,
-        reused_from: Mapping[str, int],
         before: int,
     ) -> RunResult:
         counts, recipe = curation.counts, self._loaded.recipe
-        ended_by = self._ended_by(curation, cut)
-        planned = self._planned(counts) if ended_by is None else None
+        ended_by = course.ended_by(cut)
+        planned = course.planned() if ended_by is None else None
         planned = counts.judged if planned is None else planned
         if stopped == "interrupted":
             outcome = "interrupted"
@@ -539,33 +398,20 @@ class Driver:
             seconds=self._seconds,
             target=recipe.target,
             ended_by=ended_by,
-            reused_from=reused_from,
+            reused_from=self._others.used,
             money=counts.spent.money if any(ref.prices for ref in self._loaded.models.values()) else None,
             errors=counts.errors.most_common(3),
-            **(self._rounds.summary() if self._rounds is not None else {}),
+            **(course.rounds.summary() if course.rounds is not None else {}),
         )
 
-    def _ended_by(self, curation: Curation, cut: Mapping[str, Any] | None) -> str | None:
-        if curation.reached:
-            return "target"
-        if cut is not None:
-            return str(cut["by"])
-        if curation.spent_out is not None:
-            return curation.spent_out
-        if curation.tried_out:
-            return "attempts"
-        if self._all_tasks(curation.counts):
-            return "tasks" if self._loaded.recipe.target is None else "attempts"
-        return None
-
-    def _report(self, stage: str, generation: Generation, curation: Curation) -> None:
+    def _report(self, stage: str, generation: Generation, curation: Curation, course: Course) -> None:
         if self._on_progress is None:
             return
         counts, tally = curation.counts, generation.asker.tally
         self._on_progress(
             Progress(
                 stage=stage,
-                planned=self._planned(counts) if self._loaded.recipe.target is None else None,
+                planned=course.planned() if self._loaded.recipe.target is None else None,
                 target=self._loaded.recipe.target,
                 kept=counts.kept,
                 dropped=counts.dropped,
@@ -576,10 +422,6 @@ class Driver:
                 by_filter=counts.by_filter,
             )
         )
-
-
-def _verdict(entry: RecordEntry, body: bytes | None) -> Verdict:
-    return Verdict(entry.task, entry.id, entry.state == "kept", body)
 
 
 def _commonest_errors(journal: Journal, version: int) -> list[tuple[str, int]]:
@@ -598,36 +440,3 @@ def _kept_alive(asker: Asker) -> dict[int, dict[str, Any]]:
         for kept in asker.engines
         if kept.restarts or kept.set_aside
     }
-
-
-@contextmanager
-def cancel_on(signals: Sequence[int], stop: Stop, notify: Callable[[str], None]) -> Iterator[list[int]]:
-    """Set `stop` at the first of these signals, saying so, and `stop.at_once` at the second.
-
-    Where nobody heeds it the second raises KeyboardInterrupt. It never does so in the midst of generation,
-    where an engine or a connection may be at work, and none of them expects it.
-
-    Gives a list that holds the signals that came.
-    """
-    import signal
-
-    came: list[int] = []
-
-    def handle(number: int, _: object) -> None:
-        came.append(number)
-        if len(came) > 1:
-            stop.at_once = True
-            if stop.heeded:
-                return
-            raise KeyboardInterrupt
-        stop.set()
-        notify(
-            f"stopping: {DRAIN_SECONDS:.0f} seconds at most for what is in flight; once more stops at once"
-        )
-
-    before = {number: signal.signal(number, handle) for number in signals}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

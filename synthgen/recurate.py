@@ -22,7 +22,6 @@ from synthgen.asking import Asker
 from synthgen.chain import describe
 from synthgen.counting import Counts
 from synthgen.curate import Curation
-from synthgen.driver import RunResult
 from synthgen.engines.base import Engine, request_timeout
 from synthgen.environment import environment
 from synthgen.errors import UsageError
@@ -38,6 +37,7 @@ from synthgen.provenance.lock import derived_fingerprint, lock_yaml, locked_reci
 from synthgen.provenance.merkle import Growing
 from synthgen.questions import Questions
 from synthgen.recipe import Budget
+from synthgen.run_result import RunResult
 from synthgen.spending import Spent
 from synthgen.supervisor import Patience
 from synthgen.why import why

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from synthgen.api import load, run
-from synthgen.driver import RunResult, Stop
 from synthgen.engines.base import Completion, ModelIdentity, Request
 from synthgen.errors import Problem, RecipeError, RunError
 from synthgen.journal import Journal
 from synthgen.loading import Loaded
+from synthgen.run_result import RunResult
+from synthgen.stopping import Stop
 
 Recipe = Mapping[str, Any] | str
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from synthgen import driver, load, run
 from synthgen.curate import Judged
-from synthgen.driver import Progress
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import EngineUnreachable, RunError, UsageError
 from synthgen.journal import Journal
+from synthgen.run_result import Progress
 from synthgen.workers import InProcess
 from tests.support import (
     FakeEngine,

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen.balance import Balance, Schedule, value_of
-from synthgen.driver import RunResult, Stop
 from synthgen.engines.base import Request
 from synthgen.errors import RunError
 from synthgen.plan import Plan
 from synthgen.recurate import recurate
 from synthgen.rounds import Verdict
+from synthgen.run_result import RunResult
 from synthgen.seed_kinds import ChoiceSeed
 from synthgen.seeds import ListRows, SeedRow, drawn, value_digest
+from synthgen.stopping import Stop
 from tests.support import FakeEngine, adds_up, docs, loaded, no_more_than, problems, project, recipe, tree
 
 from tests.support import answer_of, read_jsonl, run_it  # isort: skip

@@ -23,11 +23,11 @@ from typing import Any
 
 import pytest
 
-from synthgen import driver
-from synthgen.driver import Stop, cancel_on
+from synthgen import driver, stopping
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RunError, UsageError
 from synthgen.journal import Journal, open_journal
+from synthgen.stopping import Stop, cancel_on
 from synthgen.workers import InProcess
 from tests.processes import ended, query, start, started, wait_for
 from tests.standin import Settings, StandIn, serving
@@ -138,7 +138,7 @@ def test_a_second_ctrl_c_does_not_wait(runs: Runs, undisturbed: dict[str, bytes]
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert time.monotonic() - began < driver.DRAIN_SECONDS - 2
+    assert time.monotonic() - began < stopping.DRAIN_SECONDS - 2
     assert "Traceback" not in err
     kept = runs.answered()
     assert kept == runs.server.completed

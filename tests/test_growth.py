@@ -22,7 +22,6 @@ from synthgen.audit.trace import trace
 from synthgen.audit.transcript import transcript
 from synthgen.audit.verify import verify
 from synthgen.cli import app
-from synthgen.driver import Stop
 from synthgen.engines.base import Request
 from synthgen.growth import Added, Grown, Growth
 from synthgen.journal_entries import RecordEntry
@@ -33,6 +32,7 @@ from synthgen.recurate import recurate
 from synthgen.rounds import Verdict
 from synthgen.samplers import Several
 from synthgen.seeds import ListRows, SeedRow, value_digest
+from synthgen.stopping import Stop
 from tests.support import FakeEngine, adds_up, loaded, no_more_than, problems, project, read_jsonl
 
 from tests.support import recipe, run_it, tree  # isort: skip

@@ -15,9 +15,9 @@ import pytest
 
 from synthgen import load, run
 from synthgen.audit.verify import verify
-from synthgen.driver import RunResult
 from synthgen.errors import UsageError
 from synthgen.mixing import given, make_project, named, notices
+from synthgen.run_result import RunResult
 from tests.support import docs, loaded, read_jsonl, recipe, run_it
 
 

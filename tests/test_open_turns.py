@@ -17,6 +17,7 @@ from synthgen.digests import request_frame, request_key
 from synthgen.engines.base import ModelIdentity
 from synthgen.errors import RecipeError
 from synthgen.prompt_files import read_prompt
+from synthgen.stopping import Stop
 from synthgen.workers import InProcess
 from tests.support import (
     FakeEngine,
@@ -88,7 +89,7 @@ def test_the_key_holds_that_the_turn_is_open_and_no_other_key_changes() -> None:
 
 def test_interrupted_and_resumed_it_is_the_same_and_replays(tmp_path: Path) -> None:
     whole = run_it(magpie(tmp_path / "a"), directory=tmp_path / "a" / "run")
-    given, cancel = magpie(tmp_path / "b"), driver.Stop()
+    given, cancel = magpie(tmp_path / "b"), Stop()
     stopped = run_it(
         given, FakeEngine(no_more_than(7, cancel)), directory=tmp_path / "b" / "run", cancel=cancel
     )

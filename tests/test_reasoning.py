@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from synthgen import driver, load, run
+from synthgen import load, run
 from synthgen.answers import Form, InvalidAnswer, Thoughtful
 from synthgen.audit.replay import replay
 from synthgen.audit.verify import verify
@@ -22,6 +22,7 @@ from synthgen.engines.base import Completion, Request
 from synthgen.errors import UsageError
 from synthgen.export.thoughts import with_thoughts
 from synthgen.recipe import Extract
+from synthgen.stopping import Stop
 from tests.standin import StandIn
 from tests.support import (
     FakeEngine,
@@ -227,7 +228,7 @@ def test_interrupted_and_resumed_it_is_the_same(tmp_path: Path) -> None:
         return Completion(answer_of(request), "stop", 5, 5, f"thought {request.key[:6]}")
 
     whole = run_it(loaded(tmp_path / "a", SAID), FakeEngine(apart), directory=tmp_path / "a" / "run")
-    given, cancel = loaded(tmp_path / "b", SAID), driver.Stop()
+    given, cancel = loaded(tmp_path / "b", SAID), Stop()
     engine = FakeEngine(no_more_than(3, cancel, apart))
     run_it(given, engine, directory=tmp_path / "b" / "run", cancel=cancel)
     again = run_it(given, FakeEngine(apart), directory=tmp_path / "b" / "run")

@@ -11,10 +11,10 @@ import pytest
 
 from synthgen import driver
 from synthgen import recurate as module
-from synthgen.driver import RunResult
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RecipeError, RunError, UsageError
 from synthgen.recurate import recurate
+from synthgen.run_result import RunResult
 from synthgen.view import RunView
 from synthgen.workers import InProcess
 from tests.support import (

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from synthgen import driver
 from synthgen.audit.verify import verify
-from synthgen.driver import Progress
 from synthgen.engines.base import Completion, Request, RequestFailed
 from synthgen.recipe import Budget, Prices
+from synthgen.run_result import Progress
 from synthgen.spending import Spent
 from synthgen.workers import InProcess
 from synthgen.yamlfile import read_yaml

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from synthgen import driver
-from synthgen.driver import Progress
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import UsageError
 from synthgen.report.collect import collect
 from synthgen.report.story import story
+from synthgen.run_result import Progress
 from synthgen.view import RunView
 from synthgen.workers import InProcess
 from tests.support import FakeEngine, answer_of, loaded, no_more_than, recipe, run_it

@@ -53,8 +53,8 @@ def curate(
     as_json: JsonOption = False,
 ) -> None:
     """Curate a finished run with other bounds into versions/N; no model is asked unless with --measure."""
-    from synthgen.driver import Stop, cancel_on
     from synthgen.recurate import recurate
+    from synthgen.stopping import Stop, cancel_on
 
     cancel = Stop()
     with cancel_on([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], cancel, note), results_only():

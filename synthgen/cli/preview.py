@@ -52,7 +52,7 @@ def preview(
     """
     from synthgen import api
     from synthgen.cli.progress import ProgressLine
-    from synthgen.driver import Stop, cancel_on
+    from synthgen.stopping import Stop, cancel_on
 
     with results_only():
         loaded = api.load(

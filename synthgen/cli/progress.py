@@ -6,7 +6,7 @@ import sys
 import time
 
 from synthgen.cli.options import say
-from synthgen.driver import Progress
+from synthgen.run_result import Progress
 
 EVERY = 10.0
 ENOUGH = 3.0  # seconds, before which nothing is foretold

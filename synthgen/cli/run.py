@@ -29,8 +29,8 @@ from synthgen.cli.options import (
 from synthgen.plural import many
 
 if TYPE_CHECKING:
-    from synthgen.driver import RunResult
     from synthgen.loading import Loaded
+    from synthgen.run_result import RunResult
 
 EXIT_SHORT = 3
 EXIT_INTERRUPTED = 130
@@ -98,7 +98,7 @@ def run(
     from synthgen import api
     from synthgen.cli.progress import ProgressLine
     from synthgen.collecting import collect_less
-    from synthgen.driver import Stop, cancel_on
+    from synthgen.stopping import Stop, cancel_on
 
     with results_only():
         loaded = api.load(

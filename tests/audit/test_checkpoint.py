@@ -19,10 +19,10 @@ from synthgen.audit.findings import CannotJudge
 from synthgen.audit.place import place_of
 from synthgen.audit.verify import Verdict, verify
 from synthgen.cli import app
-from synthgen.driver import Stop
 from synthgen.provenance.keys import new_key, signing_key
 from synthgen.provenance.schema import SessionLine
 from synthgen.recurate import recurate
+from synthgen.stopping import Stop
 from tests.audit.test_verify import unnamed
 from tests.support import FakeEngine, docs, loaded, no_more_than, read_jsonl, recipe, run_it, tree
 from tests.test_law import outputs

@@ -8,7 +8,7 @@ import pytest
 
 from synthgen.cli import progress as shown
 from synthgen.cli.progress import ProgressLine
-from synthgen.driver import Progress
+from synthgen.run_result import Progress
 
 AT_FIRST = Progress("generating", planned=None, target=100, by_filter={})
 

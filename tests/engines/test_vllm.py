@@ -18,10 +18,10 @@ import pytest
 
 from synthgen import run
 from synthgen.audit.replay import Asking, replay
-from synthgen.driver import Progress
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestFailed
 from synthgen.engines.vllm import VllmEngine
 from synthgen.errors import EngineUnreachable
+from synthgen.run_result import Progress
 from tests.engines.vllm_fixtures import CACHE, CAPITAL, CONTEXT, MARKS, model_folder
 from tests.support import loaded, recipe
 

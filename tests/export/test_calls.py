@@ -17,7 +17,6 @@ from synthgen.audit.replay import replay
 from synthgen.audit.tables import rows_of_parquet
 from synthgen.audit.verify import verify
 from synthgen.conversation import conversation
-from synthgen.driver import RunResult
 from synthgen.errors import RunError, UsageError
 from synthgen.export import rows as row_files
 from synthgen.export.convert import FILES, export
@@ -25,6 +24,7 @@ from synthgen.export.formats import Unfit, layout
 from synthgen.mixing import given as dataset_of
 from synthgen.mixing import make_project, notices
 from synthgen.recurate import recurate
+from synthgen.run_result import RunResult
 from tests.processes import ended
 from tests.support import adds_up, loaded, read_jsonl, recipe, run_it, tree
 

@@ -13,12 +13,12 @@ from ruamel.yaml import YAML
 
 from synthgen import driver
 from synthgen.dataset_folders import FRONT_MATTER, data_files
-from synthgen.driver import RunResult
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.export import measured
 from synthgen.export.card import LICENCES, SIZES
 from synthgen.export.measured import QUANTILES, Values
 from synthgen.recurate import recurate
+from synthgen.run_result import RunResult
 from synthgen.workers import InProcess
 from synthgen.yamlfile import read_yaml
 from tests.support import FakeEngine, answer_of, loaded, recipe, run_it

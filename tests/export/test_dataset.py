@@ -17,13 +17,13 @@ from pydantic import ValidationError
 
 from synthgen import driver
 from synthgen.audit.verify import verify
-from synthgen.driver import RunResult
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.export import rows as row_files
 from synthgen.export import stated
 from synthgen.export.dataset import dataset_files
 from synthgen.provenance.schema import RecordStatement, Source
 from synthgen.recipe import Recipe
+from synthgen.run_result import RunResult
 from synthgen.splits import Splits
 from synthgen.workers import InProcess
 from tests.support import FakeEngine, answer_of, docs, loaded, read_jsonl, recipe, run_it, tree

@@ -24,6 +24,7 @@ from synthgen.errors import RunError
 from synthgen.export import durable
 from synthgen.loading import Loaded
 from synthgen.provenance.manifest import statement_in
+from synthgen.run_result import RunResult
 from synthgen.workers import InProcess
 from tests.support import FakeEngine, answer_of, loaded, recipe, run_it, tree
 
@@ -114,7 +115,7 @@ class Case:
         shutil.rmtree(root / "run", ignore_errors=True)
         return Path(shutil.copytree(self.template, root / "run"))
 
-    def write(self, directory: Path) -> driver.RunResult:
+    def write(self, directory: Path) -> RunResult:
         """Go on with it: nothing is left but to write."""
         engine = FakeEngine(unasked)
         result = run_it(self.given, engine, directory=directory)

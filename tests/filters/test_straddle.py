@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from synthgen import driver
 from synthgen.audit.verify import verify
-from synthgen.driver import RunResult
 from synthgen.errors import RecipeError
 from synthgen.filters.straddle import straddle
 from synthgen.measure import Measurement
 from synthgen.record import Record
 from synthgen.recurate import recurate
+from synthgen.run_result import RunResult
 from synthgen.splits import Splits
 from synthgen.workers import InProcess
 from tests.support import adds_up, loaded, read_jsonl, recipe, run_it

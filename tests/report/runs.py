@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from synthgen.driver import RunResult
+from synthgen.run_result import RunResult
 from tests.support import FakeEngine, loaded, recipe, run_it
 
 HOSTILE = {
