@@ -13,7 +13,8 @@ from synthgen.curate import Judged
 from synthgen.driver import Driver
 from synthgen.engines.base import Engine, request_timeout, seconds_of
 from synthgen.errors import UsageError
-from synthgen.loading import Loaded, load
+from synthgen.loaded import Loaded
+from synthgen.loading import load
 from synthgen.run_result import Progress, RunResult
 from synthgen.supervisor import FAULTS_RIDDEN_OUT, Patience
 

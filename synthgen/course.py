@@ -10,7 +10,7 @@ from synthgen.balance import Schedule
 from synthgen.curate import Curation
 from synthgen.growth import Growth
 from synthgen.journal_entries import RecordEntry
-from synthgen.loading import Loaded
+from synthgen.loaded import Loaded
 from synthgen.rounds import Rounds, Verdict
 
 FIRST_FEW = 8

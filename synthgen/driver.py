@@ -28,7 +28,7 @@ from synthgen.export.dataset import write_failures, write_version
 from synthgen.export.durable import recover
 from synthgen.generate import Generation
 from synthgen.journal import Journal, open_journal
-from synthgen.loading import Loaded
+from synthgen.loaded import Loaded
 from synthgen.provenance.keys import signing_key
 from synthgen.provenance.lock import fingerprint, lock, lock_yaml
 from synthgen.provenance.manifest import files_present

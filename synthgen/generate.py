@@ -23,7 +23,7 @@ from synthgen.conversation import NoConversation
 from synthgen.digests import record_id
 from synthgen.engines.base import RequestFailed
 from synthgen.journal import Journal
-from synthgen.loading import Loaded, LoadedStep
+from synthgen.loaded import Loaded, LoadedStep
 from synthgen.plan import Task
 from synthgen.prompt import PromptFailed
 from synthgen.rounds import Rounds

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from synthgen.chain import ChainFilter
-from synthgen.loading import Loaded, LoadedStep
+from synthgen.loaded import Loaded, LoadedStep
 from synthgen.loading_seeds import seed_texts
 from synthgen.prompt import TextTemplate
 from synthgen.record import PARTS

@@ -18,6 +18,7 @@ from synthgen.schemas import NotASchema, check_schema, references
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
 Kind = type[PromptBody] | type[SystemBody]
+Loc = tuple[str | int, ...]  # where something is in a file
 Names = set[str] | None  # those that a template may use; None where nobody knows yet
 
 
@@ -40,9 +41,14 @@ class Checks:
         """Something is wrong at a place of the recipe."""
         self.problems.append(self.file.problem((*self.within, *loc), message, hint))
 
+    def give_up(self) -> None:
+        """Raises RecipeError if anything was wrong until now."""
+        if self.problems:
+            raise RecipeError(self.problems)
+
     def prompt(
         self,
-        loc: tuple[str | int, ...],
+        loc: Loc,
         given: str | PromptBody | SystemBody,
         known: Names,
         kind: Kind = PromptBody,
@@ -86,7 +92,7 @@ class Checks:
     def _turns(
         self,
         file: YamlFile,
-        loc: tuple[str | int, ...],
+        loc: Loc,
         prompt: Prompt,
         body: PromptBody | SystemBody,
         known: Names,

@@ -14,11 +14,13 @@ from synthgen.record import PARTS
 from synthgen.yamlfile import did_you_mean
 
 
-def load_chain(checks: Checks, models: Sequence[str]) -> list[ChainFilter]:
+def load_chain(checks: Checks, *, overridden: bool = False) -> list[ChainFilter]:
     """The filters of a recipe, in order; what is wrong with them is told to `checks`.
 
-    `models` are the names of those that can be asked.
+    `overridden` says that flags or the environment chose its model.
     """
+    own = [""] if checks.recipe.model or overridden else []
+    models = sorted({*checks.recipe.models, *own})
     chain = []
     fields = {*checks.recipe.fields, *checks.recipe.record.fields}
     for place, (name, use) in enumerate(checks.recipe.filter_uses()):

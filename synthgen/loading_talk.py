@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from synthgen.loading_checks import Checks
+from synthgen.loading_checks import Checks, Loc
 from synthgen.prompt import Prompt, TextTemplate
 from synthgen.recipe import PromptBody, Step, SystemBody
 from synthgen.talk import SCOPE, SEEN, expressions_of
 from synthgen.tools import NotTools, tools_of
-
-Loc = tuple[str | int, ...]
 
 
 def voice_prompts(

@@ -30,7 +30,7 @@ from synthgen.export.dataset import write_version
 from synthgen.generate import Branch
 from synthgen.journal import VERSIONS, Journal, open_journal
 from synthgen.journal_entries import RecordEntry
-from synthgen.loading import LoadedCuration, load_curation
+from synthgen.loading_locked import LoadedCuration, load_curation
 from synthgen.project import Project
 from synthgen.provenance.keys import signing_key
 from synthgen.provenance.lock import derived_fingerprint, lock_yaml, locked_recipe

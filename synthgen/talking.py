@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthgen.asking import Asker, Manner, Paper
-from synthgen.loading import LoadedStep
+from synthgen.loaded import LoadedStep
 from synthgen.recipe import MOST
 from synthgen.talk import Question
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from synthgen.errors import Problem, RecipeError
-from synthgen.loading import Loaded, LoadedStep
+from synthgen.loaded import Loaded, LoadedStep
 from synthgen.prompt import PromptFailed
 from synthgen.steps import NoQuestions
 

@@ -19,7 +19,7 @@ from synthgen.api import load, run
 from synthgen.engines.base import Completion, ModelIdentity, Request
 from synthgen.errors import Problem, RecipeError, RunError
 from synthgen.journal import Journal
-from synthgen.loading import Loaded
+from synthgen.loaded import Loaded
 from synthgen.run_result import RunResult
 from synthgen.stopping import Stop
 

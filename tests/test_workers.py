@@ -17,7 +17,7 @@ import pytest
 
 from synthgen import driver
 from synthgen.errors import RunError
-from synthgen.loading import Loaded
+from synthgen.loaded import Loaded
 from synthgen.workers import InProcess, InProcesses, open_measurer
 from tests.support import FakeEngine, loaded, recipe, run_it, tree
 

@@ -16,7 +16,7 @@ from synthgen.engines.base import Completion
 from synthgen.errors import RecipeError, UsageError
 from synthgen.journal_entries import RecordEntry
 from synthgen.journal_reading import open_for_reading, stored_record
-from synthgen.loading import Recorded, load_recorded
+from synthgen.loading_locked import Recorded, load_recorded
 from synthgen.project import Project
 from synthgen.yamlfile import LOCK_BYTES, read_yaml
 

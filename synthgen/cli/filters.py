@@ -121,10 +121,10 @@ def try_out(
     """Run a filter on the examples in its docstring, and on a run's records to see what it would drop."""
     from synthgen.chain import ChainFilter
     from synthgen.errors import UsageError
+    from synthgen.filter_changes import filter_use, value_of
     from synthgen.filter_examples import examples, try_examples
     from synthgen.filter_files import check_params, find_filter
     from synthgen.input_files import input_files
-    from synthgen.loading import filter_use, value_of
     from synthgen.project import Project
     from synthgen.yamlfile import did_you_mean
 

@@ -33,7 +33,7 @@ from synthgen.cli.show import show_row
 
 if TYPE_CHECKING:
     from synthgen.curate import Judged
-    from synthgen.loading import Loaded
+    from synthgen.loaded import Loaded
     from synthgen.view import RunView
 
 

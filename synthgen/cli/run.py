@@ -29,7 +29,7 @@ from synthgen.cli.options import (
 from synthgen.plural import many
 
 if TYPE_CHECKING:
-    from synthgen.loading import Loaded
+    from synthgen.loaded import Loaded
     from synthgen.run_result import RunResult
 
 EXIT_SHORT = 3

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from synthgen.graph import Graph
-    from synthgen.loading import Loaded, LoadedStep
+    from synthgen.loaded import Loaded, LoadedStep
 
 CHARACTERS_A_TOKEN = 4
 TOKENS_A_MESSAGE = 5

@@ -13,7 +13,7 @@ from synthgen import __version__
 from synthgen.chain import describe, without_secrets
 from synthgen.digests import file_digest, sha256
 from synthgen.engines.base import ModelIdentity
-from synthgen.loading import Loaded
+from synthgen.loaded import Loaded
 from synthgen.recipe import Recipe
 from synthgen.seed_kinds import FileSeed, TaxonomySeed, uses_faker
 

@@ -22,7 +22,7 @@ from synthgen.audit.verify import verify
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RunError
 from synthgen.export import durable
-from synthgen.loading import Loaded
+from synthgen.loaded import Loaded
 from synthgen.provenance.manifest import statement_in
 from synthgen.run_result import RunResult
 from synthgen.workers import InProcess
