@@ -28,7 +28,7 @@ from synthgen.chain import ChainFilter, Measuring
 from synthgen.collecting import collect_less
 from synthgen.filter_files import find_filter
 from synthgen.project import Project
-from synthgen.recipe import FilterUse
+from synthgen.recipe_filters import FilterUse
 
 DATA = Path(__file__).parent.parent / "recipes" / "data"
 CHAIN = "refusal words language toxicity quality".split()

@@ -12,7 +12,7 @@ import orjson
 
 from synthgen.engines.base import Completion, Message
 from synthgen.engines.turns import is_open
-from synthgen.recipe import RE_ASKS, Extract, Step
+from synthgen.recipe_steps import RE_ASKS, Extract, Step
 from synthgen.schema_checks import DEEPEST, SchemaValidator, TooMuch, deeper_than, pattern_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from synthgen.answers import Form, InvalidAnswer
 from synthgen.digests import RequestFrame, request_frame, request_key, sampling_seed
 from synthgen.engines.base import Completion, Engine, Message, Request, RequestFailed
 from synthgen.journal import Journal
-from synthgen.recipe import ModelRef
+from synthgen.recipe_models import ModelRef
 from synthgen.reuse import Others
 from synthgen.spending import Spent
 from synthgen.supervisor import Patience, Supervisor

@@ -24,7 +24,7 @@ from synthgen.measure import (
     RecordMeasure,
     RunMeasure,
 )
-from synthgen.recipe import FilterUse, OnError
+from synthgen.recipe_filters import FilterUse, OnError
 from synthgen.record import Record
 
 Verdict = Literal["pass", "flag", "redact", "drop", "fail", "unmeasured"]

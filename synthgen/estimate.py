@@ -15,7 +15,7 @@ import orjson
 
 from synthgen.errors import RecipeError, UsageError
 from synthgen.journal_reading import open_for_reading
-from synthgen.recipe import ModelRef
+from synthgen.recipe_models import ModelRef
 from synthgen.yamlfile import read_yaml
 
 RUNS = 50  # the latest that are looked at

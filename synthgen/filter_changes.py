@@ -9,7 +9,8 @@ import orjson
 from pydantic import ValidationError
 
 from synthgen.errors import UsageError
-from synthgen.recipe import FilterUse, Recipe
+from synthgen.recipe import Recipe
+from synthgen.recipe_filters import FilterUse
 from synthgen.yamlfile import did_you_mean
 
 

@@ -15,7 +15,8 @@ from synthgen.growth import Grown
 from synthgen.plan import Plan
 from synthgen.project import Project, runs_folder
 from synthgen.prompt import Prompt
-from synthgen.recipe import ModelRef, Recipe
+from synthgen.recipe import Recipe
+from synthgen.recipe_models import ModelRef
 from synthgen.row import RowShape
 from synthgen.seeds import FileRows
 from synthgen.steps import Fan

@@ -11,8 +11,9 @@ from synthgen.digests import canonical as canonical_json
 from synthgen.errors import Problem, RecipeError
 from synthgen.project import Project
 from synthgen.prompt import Expression, Prompt, PromptFailed, TextTemplate, make_prompt
-from synthgen.recipe import PromptBody, Recipe, SystemBody
+from synthgen.recipe import Recipe
 from synthgen.recipe_problems import recipe_problems, short, shown
+from synthgen.recipe_prompts import PromptBody, SystemBody
 from synthgen.schema_checks import check_bounds
 from synthgen.schemas import NotASchema, check_schema, references
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml

@@ -18,7 +18,8 @@ from synthgen.loading_steps import load_fans
 from synthgen.loading_talk import voice_prompts
 from synthgen.project import Project
 from synthgen.prompt import Prompt
-from synthgen.recipe import ModelRef, Recipe
+from synthgen.recipe import Recipe
+from synthgen.recipe_models import ModelRef
 from synthgen.row import RowShape
 from synthgen.steps import Fan, fan_of
 from synthgen.yamlfile import YamlFile

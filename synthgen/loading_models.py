@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from synthgen.errors import UsageError
 from synthgen.loading_checks import Checks, Loc
-from synthgen.recipe import Engine, ModelRef
+from synthgen.recipe_models import Engine, ModelRef
 from synthgen.yamlfile import did_you_mean
 
 

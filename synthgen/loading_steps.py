@@ -12,7 +12,8 @@ from synthgen.loading_checks import Checks, Loc
 from synthgen.loading_models import check_model
 from synthgen.loading_talk import check_talk, voice_prompts
 from synthgen.prompt import Prompt
-from synthgen.recipe import ModelRef, Sampling, Step
+from synthgen.recipe_models import ModelRef, Sampling
+from synthgen.recipe_steps import Step
 from synthgen.schema_checks import pattern_of
 from synthgen.steps import Fan, fan_of
 from synthgen.talk import talk_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from synthgen.loading_checks import Checks, Loc
 from synthgen.prompt import Prompt, TextTemplate
-from synthgen.recipe import PromptBody, Step, SystemBody
+from synthgen.recipe_prompts import PromptBody, SystemBody
+from synthgen.recipe_steps import Step
 from synthgen.talk import SCOPE, SEEN, expressions_of
 from synthgen.tools import NotTools, tools_of
 

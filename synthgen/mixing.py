@@ -19,7 +19,8 @@ from synthgen.errors import RecipeError, UsageError
 from synthgen.export.durable import create, remove
 from synthgen.project import Project
 from synthgen.provenance.manifest import MANIFEST, statement_in
-from synthgen.recipe import NAME, TOOLS, RecordShape
+from synthgen.recipe_parts import NAME
+from synthgen.recipe_record import TOOLS, RecordShape
 from synthgen.seed_kinds import FileSeed
 from synthgen.seeds import FileRows
 from synthgen.yamlfile import LOCK_BYTES, read_yaml

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from synthgen.errors import Problem, RecipeError
 from synthgen.project import shipped
 from synthgen.prompt import Prompt, make_prompt
-from synthgen.recipe import PromptBody
+from synthgen.recipe_prompts import PromptBody
 from synthgen.yamlfile import read_yaml
 
 

@@ -8,27 +8,32 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from synthgen import recipe as language
 from synthgen.errors import Problem
-from synthgen.recipe import ModelRef, PromptBody, Sampling
+from synthgen.recipe import Budget, Output
+from synthgen.recipe_conversations import Conversation, Given, Voice
+from synthgen.recipe_models import ModelRef, Prices, Sampling
+from synthgen.recipe_prompts import PromptBody, SystemBody
+from synthgen.recipe_record import MESSAGES, ValueField
+from synthgen.recipe_rounds import Grow
+from synthgen.recipe_steps import Extract, Step
 from synthgen.seed_kinds import KEYS, KINDS, FileSeed
 from synthgen.yamlfile import YamlFile, did_you_mean
 
 _PARTS_BY_KEY: Mapping[str, type[BaseModel]] = {
     "sampling": Sampling,
     "model": ModelRef,
-    "budget": language.Budget,
-    "prices": language.Prices,
-    "output": language.Output,
+    "budget": Budget,
+    "prices": Prices,
+    "output": Output,
     **KINDS,
     "inline": PromptBody,
-    "extract": language.Extract,
-    "a value": language.ValueField,
-    "conversation": language.Conversation,
-    "simulated": language.Voice,
-    "user": language.Voice,
-    "given": language.Given,
-    "system alone": language.SystemBody,
+    "extract": Extract,
+    "a value": ValueField,
+    "conversation": Conversation,
+    "simulated": Voice,
+    "user": Voice,
+    "given": Given,
+    "system alone": SystemBody,
 }
 
 
@@ -40,9 +45,9 @@ def _known_keys(loc: Sequence[str | int], whole: type[BaseModel]) -> list[str]:
     elif parent[0] == "models":
         model = ModelRef
     elif parent[0] == "steps" and len(parent) == 3:
-        model = language.Step
+        model = Step
     elif parent[0] == "grow" and len(parent) == 2:
-        model = language.Grow
+        model = Grow
     else:
         model = _PARTS_BY_KEY.get(str(parent[-1]), whole)
     kinds = list(KEYS) if model is FileSeed else []
@@ -71,7 +76,7 @@ def recipe_problems(file: YamlFile, error: ValidationError, whole: type[BaseMode
             if item["type"] == "literal_error":
                 hint = _nearest(str(item["input"]), re.findall(r"'(.*?)'", item["ctx"]["expected"]))
         if hint is None and loc[:1] == ("record",) and len(loc) > 1:
-            hint = _nearest(str(loc[1]), [*(name for name in language.MESSAGES if name != loc[1]), "from"])
+            hint = _nearest(str(loc[1]), [*(name for name in MESSAGES if name != loc[1]), "from"])
         found.append(file.problem(loc, message, hint))
     return found
 

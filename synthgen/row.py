@@ -9,7 +9,7 @@ from typing import Any
 from synthgen.calls import NoCalls, tools_in
 from synthgen.conversation import conversation
 from synthgen.prompt import Expression, PromptFailed, TextTemplate
-from synthgen.recipe import Kind, RecordShape
+from synthgen.recipe_record import Kind, RecordShape
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "text": (str,), "boolean": (bool,), "integer": (int,), "number": (int, float),

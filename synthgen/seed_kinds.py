@@ -7,18 +7,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
-Json = Any
+from synthgen.recipe_parts import Json, Part
+
 MAX_WHOLE = 2**53 - 1
 Whole = Annotated[int, Field(ge=-MAX_WHOLE, le=MAX_WHOLE, strict=True)]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e300, le=1e300)]
-
-
-class Part(BaseModel):
-    """A part of a recipe: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Chunking(Part):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthgen.engines.base import Completion
-from synthgen.recipe import Budget, Prices
+from synthgen.recipe import Budget
+from synthgen.recipe_models import Prices
 
 UNITS = 10**12  # of one unit of money: whole numbers add up to the same in any order
 

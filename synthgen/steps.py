@@ -8,7 +8,8 @@ from typing import Any
 
 from synthgen.answers import Thoughtful
 from synthgen.prompt import Expression, Prompt, PromptFailed
-from synthgen.recipe import MOST, Conversation, Step, Voice
+from synthgen.recipe_conversations import Conversation, Voice
+from synthgen.recipe_steps import MOST, Step
 
 WIDTH = len(str(MOST - 1))
 Values = Mapping[str, Any]

@@ -14,7 +14,8 @@ import orjson
 
 from synthgen.answers import Form
 from synthgen.prompt import Expression, Prompt, PromptFailed, TextTemplate
-from synthgen.recipe import CALLS, RE_ASKS, Conversation, Given, Step
+from synthgen.recipe_conversations import CALLS, Conversation, Given
+from synthgen.recipe_steps import RE_ASKS, Step
 from synthgen.steps import NoQuestions
 from synthgen.tools import NotTools, Tool, call_form, offer, tools_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from synthgen.asking import Asker, Manner, Paper
 from synthgen.loaded import LoadedStep
-from synthgen.recipe import MOST
+from synthgen.recipe_steps import MOST
 from synthgen.talk import Question
 
 

@@ -11,7 +11,7 @@ import orjson
 
 from synthgen.answers import Form, InvalidAnswer, told
 from synthgen.digests import canonical
-from synthgen.recipe import NAME
+from synthgen.recipe_parts import NAME
 from synthgen.schema_checks import SchemaValidator, deeper_than
 from synthgen.schemas import NotASchema, check_references, check_schema, moved, subschemas
 

@@ -26,7 +26,7 @@ from synthgen.filter_files import find_filter
 from synthgen.input_files import NamedFile
 from synthgen.measure import Measurement
 from synthgen.project import Project
-from synthgen.recipe import FilterUse
+from synthgen.recipe_filters import FilterUse
 
 PROCESSES_ABOVE = 1000
 _LENGTH = struct.Struct("<Q")

@@ -108,7 +108,7 @@ def test_links_lead_somewhere() -> None:
 def test_the_schema_is_the_one_that_the_models_give() -> None:
     import json
 
-    from synthgen.recipe import json_schema
+    from synthgen.recipe_schema import json_schema
 
     written = json.loads((ROOT / "synthgen" / "recipe.schema.json").read_text())
     assert written == json_schema(), "run `make schema`"

@@ -10,7 +10,7 @@ import pytest
 
 from synthgen.engines.base import Completion, ModelIdentity
 from synthgen.estimate import Asked, Time, time_of
-from synthgen.recipe import ModelRef
+from synthgen.recipe_models import ModelRef
 from tests.support import FakeEngine, loaded, recipe, run_it
 
 MODEL = ModelRef(id="some-model")

@@ -13,7 +13,7 @@ from synthgen.chain import ChainFilter
 from synthgen.filter_examples import Example, examples, try_examples
 from synthgen.filter_files import find_filter
 from synthgen.project import Project
-from synthgen.recipe import FilterUse
+from synthgen.recipe_filters import FilterUse
 from tests.support import answers, loaded, recipe, run_it, write
 
 

@@ -18,7 +18,7 @@ from synthgen.filters.ifd import SMOLLM2_135M
 from synthgen.filters.toxicity import WEIGHTS
 from synthgen.models import ALIASES
 from synthgen.project import Project
-from synthgen.recipe import FilterUse
+from synthgen.recipe_filters import FilterUse
 from synthgen.yamlfile import read_yaml
 from tests.support import loaded, project, recipe, run_it
 

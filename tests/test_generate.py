@@ -21,7 +21,7 @@ from synthgen.errors import EngineUnreachable
 from synthgen.generate import LEAST_AHEAD, Branch, Generation
 from synthgen.journal import Journal, open_journal
 from synthgen.loaded import Loaded
-from synthgen.recipe import RE_ASKS
+from synthgen.recipe_steps import RE_ASKS
 from synthgen.supervisor import Patience, Slots
 from tests.support import FakeEngine, answer_of, loaded, recipe
 

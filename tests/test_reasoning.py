@@ -21,7 +21,7 @@ from synthgen.cli import app
 from synthgen.engines.base import Completion, Request
 from synthgen.errors import UsageError
 from synthgen.export.thoughts import with_thoughts
-from synthgen.recipe import Extract
+from synthgen.recipe_steps import Extract
 from synthgen.stopping import Stop
 from tests.standin import StandIn
 from tests.support import (

@@ -12,7 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from synthgen.recipe import FilterUse, ModelRef, PromptBody, Recipe, Sampling, json_schema
+from synthgen.recipe import Recipe
+from synthgen.recipe_filters import FilterUse
+from synthgen.recipe_models import ModelRef, Sampling
+from synthgen.recipe_prompts import PromptBody
+from synthgen.recipe_schema import json_schema
 from tests.support import problems, project, recipe
 
 names = st.text("abcdefghijklmnopqrstuvwxyzABCZ0189._-", min_size=1, max_size=80).filter(

@@ -19,7 +19,7 @@ from synthgen.audit.verify import verify
 from synthgen.engines.base import Request
 from synthgen.filters.tool_calls import tool_calls
 from synthgen.journal_reading import open_for_reading, stored_records
-from synthgen.recipe import json_schema
+from synthgen.recipe_schema import json_schema
 from synthgen.yamlfile import read_yaml
 from tests.standin import example
 from tests.support import FakeEngine, answer_of

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from synthgen import driver
 from synthgen.audit.verify import verify
 from synthgen.engines.base import Completion, Request, RequestFailed
-from synthgen.recipe import Budget, Prices
+from synthgen.recipe import Budget
+from synthgen.recipe_models import Prices
 from synthgen.run_result import Progress
 from synthgen.spending import Spent
 from synthgen.workers import InProcess

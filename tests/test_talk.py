@@ -26,7 +26,7 @@ from synthgen.cli import app
 from synthgen.engines.base import Request
 from synthgen.errors import RecipeError
 from synthgen.prompt import make_prompt
-from synthgen.recipe import MOST, Step
+from synthgen.recipe_steps import MOST, Step
 from synthgen.steps import NoQuestions
 from synthgen.talk import Talk, talk_of
 from synthgen.workers import InProcess

@@ -26,7 +26,7 @@ from synthgen.engines.base import (
     Tokenizer,
 )
 from synthgen.journal import storable
-from synthgen.recipe import ModelRef
+from synthgen.recipe_models import ModelRef
 
 # What an answer may depend on besides its request, of each engine whose answers can be had again.
 SAME = {

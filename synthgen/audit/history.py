@@ -19,7 +19,7 @@ from synthgen.errors import UsageError
 from synthgen.provenance.manifest import LEDGER
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.statement import ledger_entry, statement
-from synthgen.recipe import Step
+from synthgen.recipe_steps import Step
 from synthgen.steps import fan_of, steps_asked
 
 SHOWN = ("origin", "filter", "of", "min", "max", "action", "params", "files", "weights", "code_sha256")

@@ -17,7 +17,7 @@ from synthgen.audit.recorded import Answer, RecordedRun
 from synthgen.audit.transcript import Transcript, transcript
 from synthgen.engines.base import Engine
 from synthgen.errors import UsageError
-from synthgen.recipe import ModelRef
+from synthgen.recipe_models import ModelRef
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from synthgen.audit.place import Place, reading
 from synthgen.errors import UsageError
 from synthgen.journal_entries import STATES, RecordEntry
 from synthgen.journal_reading import open_for_reading, stored_records
-from synthgen.recipe import Step
+from synthgen.recipe_steps import Step
 from synthgen.steps import fan_of, steps_asked
 
 KINDS = ("seed", "record", "prompt", "model", "filter", "dataset")

@@ -25,7 +25,7 @@ from synthgen.engines.base import ModelIdentity
 from synthgen.growth import grown_row
 from synthgen.journal_entries import RecordEntry
 from synthgen.prompt import Expression, Prompt, PromptFailed
-from synthgen.recipe import Step
+from synthgen.recipe_steps import Step
 from synthgen.samplers import CannotDraw, Samplers, SeedFailed, needs_file
 from synthgen.seed_kinds import FileSeed, goes_through, uses_faker
 from synthgen.seeds import Draw

@@ -24,7 +24,7 @@ def new(
     """Make an ed25519 key pair; from then on runs are signed with the one called default."""
     from synthgen.errors import UsageError
     from synthgen.provenance.keys import keys_folder, new_key
-    from synthgen.recipe import NAME
+    from synthgen.recipe_parts import NAME
 
     if not NAME.match(name) or name.startswith("."):
         raise UsageError(f"{name!r} is not a name: 1 to 80 of A-Z a-z 0-9 . _ -")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.engines.base import Engine, ModelIdentity
-from synthgen.recipe import ModelRef
+from synthgen.recipe_models import ModelRef
 
 Sampling = Mapping[str, Any]
 OPENAI_URL = "https://api.openai.com/v1"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.export.card import shards_of
-from synthgen.recipe import RecordShape
+from synthgen.recipe_record import RecordShape
 
 CROISSANT = "croissant.json"
 ENCODINGS = {
