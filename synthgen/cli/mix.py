@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from synthgen.cli.options import JsonOption, note, out, out_json, results_only
-from synthgen.cli.run import show_summary
+from synthgen.cli.summary import show_summary
 
 OFF = 0.02  # of the share that was wished
 
