@@ -18,7 +18,7 @@ from synthgen.errors import RunError
 from synthgen.plan import Plan, Task
 from synthgen.recipe import Recipe
 from synthgen.record import as_text
-from synthgen.rounds import Rounds, Verdict
+from synthgen.rounds import Fate, Rounds
 from synthgen.seeds import SeedRow
 from synthgen.yamlfile import did_you_mean
 
@@ -113,9 +113,9 @@ class Schedule(Rounds):
         self._kept: Counter[Group] = Counter()
         self.go_on()
 
-    def tell(self, verdict: Verdict) -> None:
+    def tell(self, fate: Fate) -> None:
         """What became of a branch of a task of this round."""
-        self._kept[self._group(self._task(verdict.task))] += verdict.kept
+        self._kept[self._group(self._task(fate.task))] += fate.kept
 
     def summary(self) -> dict[str, Any]:
         """Under `balance`, what `reached` gives."""

@@ -11,7 +11,7 @@ from synthgen.curate import Curation
 from synthgen.growth import Growth
 from synthgen.journal_entries import RecordEntry
 from synthgen.loaded import Loaded
-from synthgen.rounds import Rounds, Verdict
+from synthgen.rounds import Fate, Rounds
 
 FIRST_FEW = 8
 
@@ -30,7 +30,7 @@ class Course:
         self._curation = curation
         self.rounds = _rounds(loaded)
         if self.rounds is not None:
-            self.rounds.recall(_verdict(entry, body) for entry, body in judged)
+            self.rounds.recall(_fate(entry, body) for entry, body in judged)
             self._next_round()
 
     @property
@@ -41,7 +41,7 @@ class Course:
     def tell(self, entry: RecordEntry, body: bytes | None) -> None:
         """A branch has been judged: begin the next round where it was the last of one."""
         if self.rounds is not None:
-            self.rounds.tell(_verdict(entry, body))
+            self.rounds.tell(_fate(entry, body))
             if not self._curation.ended:
                 self._next_round()
 
@@ -108,5 +108,5 @@ def _rounds(loaded: Loaded) -> Rounds | None:
     return None
 
 
-def _verdict(entry: RecordEntry, body: bytes | None) -> Verdict:
-    return Verdict(entry.task, entry.id, entry.state == "kept", body)
+def _fate(entry: RecordEntry, body: bytes | None) -> Fate:
+    return Fate(entry.task, entry.id, entry.state == "kept", body)

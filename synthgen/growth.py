@@ -18,7 +18,7 @@ from synthgen.digests import value_digest
 from synthgen.plan import Place, Plan, Task
 from synthgen.prompt import Expression, PromptFailed
 from synthgen.recipe import Recipe
-from synthgen.rounds import Rounds, Verdict
+from synthgen.rounds import Fate, Rounds
 from synthgen.samplers import Sampler, Several
 from synthgen.seed_kinds import FileSeed
 from synthgen.seeds import Drawn, SeedRow
@@ -105,19 +105,19 @@ class Growth(Rounds):
         self._refused: dict[str, Counter[str]] = {name: Counter() for name in grown.seeds}
         self.go_on()
 
-    def tell(self, verdict: Verdict) -> None:
+    def tell(self, fate: Fate) -> None:
         """What became of a branch of a task of this round."""
-        if not verdict.kept or verdict.body is None:
+        if not fate.kept or fate.body is None:
             return
-        generation = 1 + _generation(self._task(verdict.task))
+        generation = 1 + _generation(self._task(fate.task))
         self._kept[generation] += 1
         fields: Mapping[str, Any] | None = None
         for name, added in self._grown.seeds.items():
             if added.depth is not None and generation >= added.depth:
                 continue
-            fields = fields or orjson.loads(verdict.body)["fields"]
+            fields = fields or orjson.loads(fate.body)["fields"]
             try:
-                row = grown_row(added.row, fields, verdict.id, generation)
+                row = grown_row(added.row, fields, fate.id, generation)
                 if row is not None:
                     _check_form(row.value, self._first_row[name])
             except PromptFailed as failure:

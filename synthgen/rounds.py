@@ -11,7 +11,7 @@ from synthgen.plan import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Fate:
     """What became of one branch of a task: the id and the contents of its record, and whether it is kept."""
 
     task: int
@@ -35,7 +35,7 @@ class Rounds(ABC):
         """The tasks of the next round, the first of which has this number; none where there are no more."""
 
     @abstractmethod
-    def tell(self, verdict: Verdict) -> None:
+    def tell(self, fate: Fate) -> None:
         """What became of a branch of a task of this round."""
 
     @abstractmethod
@@ -65,12 +65,12 @@ class Rounds(ABC):
         self._round = self._fill(first)
         self._first = first
 
-    def recall(self, told: Iterable[Verdict]) -> None:
-        """Go through the rounds again, with the verdict on each branch that was judged, in order."""
-        for verdict in told:
-            while verdict.task >= self.open:
+    def recall(self, told: Iterable[Fate]) -> None:
+        """Go through the rounds again, with the fate of each branch that was judged, in order."""
+        for fate in told:
+            while fate.task >= self.open:
                 self.go_on()
-            self.tell(verdict)
+            self.tell(fate)
 
     def _task(self, number: int) -> Task:
         return self._round[number - self._first]

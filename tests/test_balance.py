@@ -16,7 +16,7 @@ from synthgen.engines.base import Request
 from synthgen.errors import RunError
 from synthgen.plan import Plan
 from synthgen.recurate import recurate
-from synthgen.rounds import Verdict
+from synthgen.rounds import Fate
 from synthgen.run_result import RunResult
 from synthgen.seed_kinds import ChoiceSeed
 from synthgen.seeds import ListRows, SeedRow, drawn, value_digest
@@ -202,7 +202,7 @@ def test_the_law_of_a_schedule(kinds: str, size: int, limit: int, dice: random.R
             Schedule(base, wished)
         return
     schedule = Schedule(base, wished)
-    told: list[Verdict] = []
+    told: list[Fate] = []
     order = []
     while schedule.limit is None:
         for task in schedule.tasks(len(order)):
@@ -211,14 +211,14 @@ def test_the_law_of_a_schedule(kinds: str, size: int, limit: int, dice: random.R
             assert known[order[-1]].values == task.values
             assert value_of(task.values, "level") in "xy"
             for _ in range(dice.randrange(1, 3)):
-                told.append(Verdict(task.index, "", dice.random() < 0.5, None))
+                told.append(Fate(task.index, "", dice.random() < 0.5, None))
                 schedule.tell(told[-1])
         schedule.go_on()
     assert len(set(order)) == len(order) == schedule.limit
     assert len(order) == sum(task.values["level"] != "z" for task in known.values())
 
     again = Schedule(base, wished)
-    some = [verdict for verdict in told if verdict.task < stops]
+    some = [fate for fate in told if fate.task < stops]
     again.recall(some)
     if some and some[-1].task + 1 == again.open:
         again.go_on()

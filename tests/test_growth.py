@@ -29,7 +29,7 @@ from synthgen.journal_reading import open_for_reading, stored_records
 from synthgen.plan import Plan, Task
 from synthgen.prompt import Expression
 from synthgen.recurate import recurate
-from synthgen.rounds import Verdict
+from synthgen.rounds import Fate
 from synthgen.samplers import Several
 from synthgen.seeds import ListRows, SeedRow, value_digest
 from synthgen.stopping import Stop
@@ -285,7 +285,7 @@ def test_the_law_of_growth(
     plan = Plan(7, {}, pool, 60) if drawn else Plan(7, through, {}, None)
     grown = Grown({"row": Added(Expression("{'text': made}"), depth, None)}, size, 1)
     growth = Growth(plan, grown)
-    told: list[Verdict] = []
+    told: list[Fate] = []
     order: list[Task] = []
     kept: dict[str, int] = {}  # of each record that may be taken up, its round
     turn = 0
@@ -301,10 +301,10 @@ def test_the_law_of_growth(
             for branch in range(dice.randrange(3)):
                 fields = {"made": dice.choice("abcd") * dice.randrange(1, 3)}
                 id = f"{task.index}.{branch}"
-                verdict = Verdict(task.index, id, dice.random() < 0.5, orjson.dumps({"fields": fields}))
-                told.append(verdict)
-                growth.tell(verdict)
-                if verdict.kept and source.get("generation", 0) + 1 < depth:
+                fate = Fate(task.index, id, dice.random() < 0.5, orjson.dumps({"fields": fields}))
+                told.append(fate)
+                growth.tell(fate)
+                if fate.kept and source.get("generation", 0) + 1 < depth:
                     joined[id] = turn
         kept |= joined
         turn += 1
@@ -316,7 +316,7 @@ def test_the_law_of_growth(
         )
 
     again = Growth(plan, grown)
-    again.recall(verdict for verdict in told if verdict.task < stops)
+    again.recall(fate for fate in told if fate.task < stops)
     for task in again.tasks(again.open - len(again._round)):
         if task.index < min(stops, len(order)):
             assert task == order[task.index]

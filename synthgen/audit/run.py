@@ -31,7 +31,7 @@ from synthgen.provenance.schema import CheckpointLine, SessionLine
 from synthgen.provenance.statement import ledger_entry, row_bytes, statement
 
 if TYPE_CHECKING:
-    from synthgen.audit.verify import Verdict
+    from synthgen.audit.verify import FolderVerdict
 
 LEDGER = "dataset/provenance/ledger.jsonl"
 DROPPED = "dropped.jsonl"
@@ -51,7 +51,9 @@ class Claim:
     file: str
 
 
-def check_run(directory: Path, verdict: Verdict, key: Path | None, *, version_of: Path | None = None) -> None:
+def check_run(
+    directory: Path, verdict: FolderVerdict, key: Path | None, *, version_of: Path | None = None
+) -> None:
     """Add to the verdict what is wrong with a run's files beside its dataset, and with its journal.
 
     Of a version of a run the journal is that run's, `version_of`.
@@ -94,7 +96,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None, *, version_of
         findings.add(f"cannot be read: {error.strerror}", str(error.filename or ""))
 
 
-def _check_files(directory: Path, verdict: Verdict, key: Path | None, others: Sequence[str]) -> None:
+def _check_files(directory: Path, verdict: FolderVerdict, key: Path | None, others: Sequence[str]) -> None:
     try:
         manifest = Manifest(directory)
     except CannotJudge as error:

@@ -26,8 +26,8 @@ from synthgen.provenance.manifest import MANIFEST
 
 
 @dataclass(slots=True)
-class Verdict:
-    """What an audit came to."""
+class FolderVerdict:
+    """What the audit of a run, a version or a dataset came to."""
 
     directory: Path
     findings: Findings = field(default_factory=Findings)
@@ -78,7 +78,7 @@ def verify(
     checkpoint: Path | None = None,
     *,
     version_of: Path | None = None,
-) -> Verdict:
+) -> FolderVerdict:
     """Verify a dataset's directory, or a run's with all that it holds; its signature against a public key.
 
     With a checkpoint that `audit checkpoint` wrote, also that the ledger extends the one that it had then.
@@ -86,7 +86,7 @@ def verify(
     Raises CannotJudge where there is no manifest to verify it by, or no checkpoint in that file; UsageError
     for a key that is none.
     """
-    verdict = Verdict(directory)
+    verdict = FolderVerdict(directory)
     if checkpoint is not None:
         verdict.checkpoint = saved(checkpoint, key)
     whole = (directory / "dataset").is_dir()
@@ -119,7 +119,7 @@ def verify(
     return verdict
 
 
-def _check_versions(directory: Path, verdict: Verdict, key: Path | None) -> None:
+def _check_versions(directory: Path, verdict: FolderVerdict, key: Path | None) -> None:
     """What `curate` and the like made of the run later, each as a run's directory of its own."""
     folder = directory / VERSIONS
     for number in derived_versions(directory):

@@ -31,7 +31,7 @@ from synthgen.seeds import that_come_again
 
 if TYPE_CHECKING:
     from synthgen.audit.run import Claim
-    from synthgen.audit.verify import Verdict
+    from synthgen.audit.verify import FolderVerdict
 
 ERASED = "provenance/erased.json"
 LOCK_FILE = f"provenance/{LOCK}"
@@ -62,7 +62,7 @@ class Walk:
     """A dataset's folder against its manifest, its ledger and itself."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, verdict: Verdict, prefix: str, claims: Sequence[Claim]
+        self, folder: Path, manifest: Manifest, verdict: FolderVerdict, prefix: str, claims: Sequence[Claim]
     ) -> None:
         self._folder = folder
         self._manifest = manifest

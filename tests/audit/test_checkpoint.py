@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from synthgen.audit.checkpoint import check_extension, checkpoint, saved
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.place import place_of
-from synthgen.audit.verify import Verdict, verify
+from synthgen.audit.verify import FolderVerdict, verify
 from synthgen.cli import app
 from synthgen.provenance.keys import new_key, signing_key
 from synthgen.provenance.schema import SessionLine
@@ -69,7 +69,7 @@ def place(audited: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(audited / "run", tmp_path / "run"))
 
 
-def found(verdict: Verdict) -> list[str]:
+def found(verdict: FolderVerdict) -> list[str]:
     return [str(finding) for finding in verdict.findings.shown]
 
 

@@ -18,7 +18,7 @@ from synthgen.audit.place import place_of
 from synthgen.audit.quarantine import quarantine
 from synthgen.audit.replay import replay
 from synthgen.audit.trace import trace
-from synthgen.audit.verify import Verdict, verify
+from synthgen.audit.verify import FolderVerdict, verify
 from synthgen.cli import app
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RunError, UsageError
@@ -70,7 +70,7 @@ def holding(place: Path, text: str) -> list[str]:
     return [name for name, data in tree(place).items() if text.encode() in data]
 
 
-def intact(place: Path) -> Verdict:
+def intact(place: Path) -> FolderVerdict:
     verdict = verify(place)
     assert verdict.intact, verdict.findings.shown
     return verdict

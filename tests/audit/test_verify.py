@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from synthgen.audit.findings import CannotJudge
-from synthgen.audit.verify import Verdict, verify
+from synthgen.audit.verify import FolderVerdict, verify
 from synthgen.cli import app
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.recurate import recurate
@@ -51,7 +51,7 @@ def copied(finished: Path, place: Path) -> Path:
     return place
 
 
-def found(verdict: Verdict) -> str:
+def found(verdict: FolderVerdict) -> str:
     return "\n".join(map(str, verdict.findings.shown))
 
 
@@ -184,7 +184,7 @@ def test_a_journal_of_another_synthgen_cannot_be_judged(finished: Path, tmp_path
     assert "another version" in found(verify(place))
 
 
-def judged(place: Path) -> tuple[Verdict | None, str]:
+def judged(place: Path) -> tuple[FolderVerdict | None, str]:
     """The verdict, or why there is none."""
     try:
         return verify(place), ""

@@ -12,7 +12,7 @@ import typer
 from synthgen.cli.options import note, plain
 
 if TYPE_CHECKING:
-    from synthgen.audit.verify import Verdict
+    from synthgen.audit.verify import FolderVerdict
 
 EXIT_TAMPERED = 1
 EXIT_CANNOT_JUDGE = 2
@@ -55,7 +55,7 @@ def in_bounds() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def as_published(dataset: Path) -> Verdict:
+def as_published(dataset: Path) -> FolderVerdict:
     """What verifying a dataset came to. Raises RunError where it is not what was published."""
     from synthgen.audit.verify import verify
     from synthgen.errors import RunError

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from synthgen.audit.checkpoint import ExtensionVerdict
     from synthgen.audit.findings import Findings
     from synthgen.audit.proof import ProofVerdict
-    from synthgen.audit.verify import Verdict
+    from synthgen.audit.verify import FolderVerdict
 
 
 SHOWN = 20
@@ -49,7 +49,7 @@ def verify(
     from synthgen.audit.verify import verify as judged
     from synthgen.errors import UsageError
 
-    verdict: Verdict | ProofVerdict | ExtensionVerdict
+    verdict: FolderVerdict | ProofVerdict | ExtensionVerdict
     key = require_signature or key
     with in_bounds(), judging():
         if proof is not None and directory is None and is_extension(proof):
@@ -85,7 +85,7 @@ def _show_findings(findings: Findings) -> None:
         out(f"! and {findings.count - len(findings.shown):,} more")
 
 
-def _show(verdict: Verdict) -> None:
+def _show(verdict: FolderVerdict) -> None:
     from synthgen.journal_entries import STATES
 
     states = ", ".join(f"{verdict.states[state]:,} {state}" for state in STATES)
