@@ -8,7 +8,6 @@ from typing import Any
 from synthgen.calls import Calls, NoCalls
 from synthgen.record import content_text
 
-ROLES = ("system", "user", "assistant", "tool")
 _SHAREGPT_ROLES = {
     "human": "user",
     "user": "user",

@@ -26,7 +26,6 @@ from synthgen.seeds import FileRows
 from synthgen.yamlfile import LOCK_BYTES, read_yaml
 
 DATA = "data/rows.jsonl"
-DUPLICATE = 0.8
 CALLING = "tool messages"
 TYPES = {CALLING: "messages"}  # of columns, in a recipe
 

@@ -264,8 +264,3 @@ def _failed_row(entry: RecordEntry, journal: Journal) -> dict[str, Any]:
         "requests": [key.hex() for key in entry.requests],
         "sources": entry.sources,
     }
-
-
-def dataset_files(directory: Path) -> Sequence[Path]:
-    """The files of a published dataset, sorted."""
-    return sorted(path for path in (directory / "dataset").rglob("*") if path.is_file())

@@ -20,7 +20,6 @@ from synthgen.audit.verify import verify
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.export import rows as row_files
 from synthgen.export import stated
-from synthgen.export.dataset import dataset_files
 from synthgen.provenance.schema import RecordStatement, Source
 from synthgen.recipe import Recipe
 from synthgen.run_result import RunResult
@@ -76,7 +75,8 @@ def test_parquet_and_jsonl_hold_the_same_rows(tmp_path: Path) -> None:
 def test_what_is_there(tmp_path: Path) -> None:
     result = made(tmp_path)
     data = result.dir / "dataset"
-    assert [path.relative_to(data).as_posix() for path in dataset_files(result.dir)] == sorted([
+    files = (path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file())
+    assert sorted(files) == sorted([
         "README.md", "croissant.json", "manifest.json", "train.jsonl", "test.jsonl", "extra.jsonl",
         *(f"{folder}/{split}-00000-of-00001.parquet" for split in ("train", "test", "extra")
           for folder in ("data", "provenance")),
