@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from synthgen.errors import UsageError
 from synthgen.recipe import Recipe
 from synthgen.recipe_filters import FilterUse
+from synthgen.wording import told_once, words
 from synthgen.yamlfile import did_you_mean
 
 
@@ -36,9 +37,8 @@ def filter_use(name: str, said: Mapping[str, Any]) -> FilterUse:
     try:
         return FilterUse.model_validate(said)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
-        raise UsageError(f"{'.'.join([name, *map(str, first['loc'])])}: {message}") from None
+        first = told_once(error.errors(), said)[0]
+        raise UsageError(f"{'.'.join([name, *map(str, first['loc'])])} {words(first)}") from None
 
 
 def value_of(text: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from synthgen.errors import Problem, RecipeError
 from synthgen.measure import FilterDefinition
 from synthgen.project import Project, shipped
+from synthgen.wording import real, told_once, words
 from synthgen.yamlfile import did_you_mean
 
 ENTRY_POINTS = "synthgen.filters"
@@ -141,12 +142,12 @@ def check_params(
         try:
             TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
         except ValidationError as error:
-            first = error.errors()[0]
-            # The sentence of a check in the annotation, without pydantic's words before it.
-            message = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-            problems.append(
-                (key, f"{key} of filter {definition.name}: {message[0].lower()}{message[1:]}", None)
-            )
+            for wrong in told_once(error.errors(), value):
+                at = real(value, wrong["loc"])
+                where = ".".join(map(str, (key, *at)))
+                # The sentence of a check in the annotation says itself what is wrong.
+                colon = ":" if wrong["type"] == "value_error" else ""
+                problems.append((key, f"{where} of filter {definition.name}{colon} {words(wrong)}", None))
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in params:
             problems.append((key, f"filter {definition.name} needs {key!r}", None))

@@ -23,6 +23,7 @@ from synthgen.plan import Plan
 from synthgen.project import find_recipe, project_of
 from synthgen.prompt import Expression
 from synthgen.recipe import Recipe
+from synthgen.recipe_parts import WRITTEN
 from synthgen.recipe_problems import recipe_problems
 from synthgen.seeds import Rows
 from synthgen.yamlfile import YamlFile, read_yaml
@@ -66,7 +67,7 @@ def _parse(file: YamlFile) -> Recipe:
     if not isinstance(file.data, dict):
         raise RecipeError([Problem("a recipe is a mapping that begins with `version: 1`", file.path, 1)])
     try:
-        return Recipe.model_validate(file.data)
+        return Recipe.model_validate(file.data, context=WRITTEN)
     except ValidationError as error:
         raise RecipeError(recipe_problems(file, error, Recipe)) from None
 

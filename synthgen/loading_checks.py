@@ -12,10 +12,12 @@ from synthgen.errors import Problem, RecipeError
 from synthgen.project import Project
 from synthgen.prompt import Expression, Prompt, PromptFailed, TextTemplate, make_prompt
 from synthgen.recipe import Recipe
-from synthgen.recipe_problems import recipe_problems, short, shown
+from synthgen.recipe_parts import WRITTEN
+from synthgen.recipe_problems import recipe_problems, shown
 from synthgen.recipe_prompts import PromptBody, SystemBody
 from synthgen.schema_checks import check_bounds
 from synthgen.schemas import NotASchema, check_schema, references
+from synthgen.wording import short
 from synthgen.yamlfile import YamlFile, did_you_mean, read_yaml
 
 Kind = type[PromptBody] | type[SystemBody]
@@ -76,7 +78,7 @@ class Checks:
             return None
         try:
             file = read_yaml(path)
-            body = kind.model_validate(file.data)
+            body = kind.model_validate(file.data, context=WRITTEN)
         except RecipeError as error:
             self.problems.extend(error.problems)
             return None

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from synthgen.errors import UsageError
 from synthgen.loading_checks import Checks, Loc
 from synthgen.recipe_models import Engine, ModelRef
+from synthgen.wording import told_once, words
 from synthgen.yamlfile import did_you_mean
 
 
@@ -60,6 +61,6 @@ def _overridden(said: Mapping[str, Any]) -> ModelRef:
     try:
         return ModelRef.model_validate(said)
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = str(first.get("ctx", {}).get("error", first["msg"]))
-        raise UsageError(f"the model {said['id']!r} cannot be asked so: {reason}") from None
+        first = told_once(error.errors(), said)[0]
+        wrong = words(first) if first["type"] == "value_error" else f"{first['loc'][-1]} {words(first)}"
+        raise UsageError(f"the model {said['id']!r} cannot be asked so: {wrong}") from None

@@ -11,7 +11,6 @@ from synthgen.errors import RecipeError
 from synthgen.loading_checks import Checks
 from synthgen.project import OutsideProject
 from synthgen.prompt import TextTemplate
-from synthgen.recipe_problems import short
 from synthgen.samplers import CannotDraw, Sampler, Samplers, Several
 from synthgen.seed_kinds import (
     CasesSeed,
@@ -25,6 +24,7 @@ from synthgen.seed_kinds import (
 )
 from synthgen.seeds import Drawn, FileRows, ListRows, Rows, SeedRow, list_rows
 from synthgen.tokenizing import tokenizer_file
+from synthgen.wording import short
 from synthgen.yamlfile import did_you_mean
 
 

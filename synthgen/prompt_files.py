@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from synthgen.errors import Problem, RecipeError
 from synthgen.project import shipped
 from synthgen.prompt import Prompt, make_prompt
+from synthgen.recipe_parts import WRITTEN
+from synthgen.recipe_problems import recipe_problems
 from synthgen.recipe_prompts import PromptBody
 from synthgen.yamlfile import read_yaml
 
@@ -21,10 +23,9 @@ def read_prompt(path: Path) -> Prompt:
     named = shipped("prompts") / f"{path}.yaml"
     file = read_yaml(path if path.is_file() or not named.is_file() else named)
     try:
-        body = PromptBody.model_validate(file.data)
+        body = PromptBody.model_validate(file.data, context=WRITTEN)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RecipeError([Problem(f"is not a prompt: {first['msg']}", file.path)]) from None
+        raise RecipeError(recipe_problems(file, error, PromptBody)) from None
     if body.writes is not None:
         said = "lets the model write the user's turn, and a filter asks for an answer"
         raise RecipeError([Problem(said, file.path)])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from synthgen.recipe_parts import Json, Name
+from synthgen.recipe_parts import Json, Name, refuse_unsaid
 
 STRADDLE = "straddle"  # the filter that keeps what is alike in one split
 Bound = Annotated[float, Field(allow_inf_nan=False, strict=True)]
@@ -30,6 +30,11 @@ class FilterUse(BaseModel):
         "`stop` ends the run at the first; without it the run ends where they come in a row.",
     )
     __pydantic_extra__: dict[str, Json]
+
+    @field_validator("filter", "of", "action", "on_error", mode="before")
+    @classmethod
+    def _said(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_unsaid(cls, value, info)
 
     @property
     def params(self) -> dict[str, Json]:

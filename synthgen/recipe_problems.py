@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,11 +11,13 @@ from synthgen.errors import Problem
 from synthgen.recipe import Budget, Output
 from synthgen.recipe_conversations import Conversation, Given, Voice
 from synthgen.recipe_models import ModelRef, Prices, Sampling
+from synthgen.recipe_parts import NAME
 from synthgen.recipe_prompts import PromptBody, SystemBody
 from synthgen.recipe_record import MESSAGES, ValueField
 from synthgen.recipe_rounds import Grow
 from synthgen.recipe_steps import Extract, Step
 from synthgen.seed_kinds import KEYS, KINDS, FileSeed
+from synthgen.wording import MAPPING, real, told_once, words
 from synthgen.yamlfile import YamlFile, did_you_mean
 
 _PARTS_BY_KEY: Mapping[str, type[BaseModel]] = {
@@ -57,22 +58,25 @@ def _known_keys(loc: Sequence[str | int], whole: type[BaseModel]) -> list[str]:
 def recipe_problems(file: YamlFile, error: ValidationError, whole: type[BaseModel]) -> list[Problem]:
     """What pydantic found, with its places in the file and the nearest names; `whole` is what the file is."""
     found = []
-    for item in error.errors():
-        loc, message, hint = item["loc"], item["msg"], None
+    for item in told_once(error.errors(), file.data):
+        loc, hint = item["loc"], None
+        there = real(file.data, loc)
         if item["type"] == "extra_forbidden":
             message = f"unknown key {loc[-1]!r}"
             hint = did_you_mean(str(loc[-1]), _known_keys(loc, whole))
             if loc[-1] == "seed" and "sampling" in loc:
                 hint = "each request's seed derives from the recipe's `seed:`"
         elif item["type"] == "missing":
-            message = f"{shown(loc[:-1])} needs `{loc[-1]}:`"
-        elif item["type"] == "string_pattern_mismatch":
+            message = f"{shown(there)} needs `{loc[-1]}:`"
+        elif item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"] == NAME.pattern:
             message = f"{item['input']!r} is not a name: 1 to 80 of A-Z a-z 0-9 . _ -"
         elif item["type"] == "value_error":
-            message = str(item["ctx"]["error"])
+            message = words(item)
             loc = (*loc, *getattr(item["ctx"]["error"], "at", ()))
+        elif not there:
+            message = "the file is empty" if file.data is None else f"the file has to be {MAPPING}"
         else:
-            message = f"{shown(loc)}: {message[0].lower()}{message[1:]}, not {short(item['input'])}"
+            message = f"{shown(there)} {words(item)}"
             if item["type"] == "literal_error":
                 hint = _nearest(str(item["input"]), re.findall(r"'(.*?)'", item["ctx"]["expected"]))
         if hint is None and loc[:1] == ("record",) and len(loc) > 1:
@@ -88,25 +92,6 @@ def _nearest(name: str, known: Sequence[str]) -> str | None:
 
 def shown(loc: Sequence[str | int]) -> str:
     """A place, as a message names it."""
-    tags = {
-        *(kind for kind in KINDS if " " in kind),
-        "cases",
-        "mapping",
-        "name",
-        "inline",
-        "[key]",
-        "a value",
-        "system alone",
-        "simulated",
-        "given",
-        "expression",
-        "list",
-    }
-    parts = [str(part) for place, part in enumerate(loc) if not (place and part in tags)]
+    numbered = {1} if loc[:1] in (("steps",), ("filters",)) and len(loc) > 2 else set()  # a name is behind it
+    parts = [str(part) for place, part in enumerate(loc) if place not in numbered]
     return "`" + ".".join(parts) + "`" if parts else "the file"
-
-
-def short(value: Any) -> str:
-    """A value, as a message shows it: 60 characters at most."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -23,7 +23,7 @@ class PromptBody(Part):
     description: str | None = None
     system: str | None = None
     user: str | None = None
-    messages: list[MessageTemplate] | None = None
+    messages: list[MessageTemplate] | None = Field(None, min_length=1)
     writes: Literal["user"] | None = Field(
         None, description="The model writes the user's next turn, not an answer (Magpie)."
     )

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from synthgen.recipe_parts import NAME, Misplaced, Name, Part, one_key_each
+from synthgen.recipe_parts import NAME, Misplaced, Name, Part, one_key_each, refuse_unsaid
 from synthgen.recipe_prompts import MessageTemplate
 
 RESERVED = ("id", "dropped_by", "measurements")
@@ -42,6 +51,11 @@ class RecordShape(BaseModel):
     from_: Name | None = Field(None, alias="from")
     messages: list[MessageTemplate] | None = None
     __pydantic_extra__: dict[str, RowField]
+
+    @field_validator("from_", "messages", mode="before")
+    @classmethod
+    def _said(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_unsaid(cls, value, info)
 
     @field_validator("messages")
     @classmethod

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,7 @@ def parse_yaml(text: str, path: Path) -> YamlFile:
     """Parse YAML that was read from `path`. Raises RecipeError."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
 
     yaml = YAML(typ="rt", pure=True)
     try:
@@ -89,9 +92,15 @@ def parse_yaml(text: str, path: Path) -> YamlFile:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part) or "is not YAML"
         where = (mark.line + 1, mark.column + 1) if mark else (None, None)
-        raise RecipeError([Problem(f"not valid YAML: {what}", path, *where)]) from None
+        said = f"not valid YAML: {what}"
+        line = text.split("\n")[mark.line] if mark and mark.line <= text.count("\n") else ""
+        raise RecipeError([Problem(said, path, where[0], where[1], _remedy(what, line))]) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        said = f"not valid YAML: the character U+{ord(text[error.position]):04X} may not stand in it"
+        raise RecipeError([Problem(said, path, line)]) from None
     except (YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError([Problem(f"not valid YAML: {error}", path)]) from None
+        raise RecipeError([Problem(f"not valid YAML: {error}", path, _line_of_day(text))]) from None
     try:
         return YamlFile(path, text, _Plain(path).convert(tree, 1, 1), tree)
     except RecursionError:
@@ -117,7 +126,7 @@ class _Plain:
             node = node.value
         if isinstance(node, dict):
             return {
-                self._key(key, *self._place(node, "key", key)): self.convert(
+                self._key(key, *self._place(node, "key", key, (line, column))): self.convert(
                     value, *self._place(node, "key", key)
                 )
                 for key, value in node.items()
@@ -148,27 +157,60 @@ class _Plain:
         return value
 
     def _key(self, key: Any, line: int | None, column: int | None) -> Any:
+        if type(key).__name__ in ("CommentedKeyMap", "CommentedKeySeq"):  # `{{ x }}` without quotes
+            said = "a mapping or list is no key: a text that begins with {{ stands in quotes"
+            raise self._wrong(said, line, column)
         return self.convert(key, line, column) if isinstance(key, str | int | float | bool) else str(key)
 
     def _wrong(self, message: str, line: int | None, column: int | None) -> RecipeError:
         return RecipeError([Problem(message, self.path, line, column)])
 
     @staticmethod
-    def _place(node: Any, kind: str, at: Any) -> tuple[int | None, int | None]:
+    def _place(
+        node: Any, kind: str, at: Any, otherwise: tuple[int | None, int | None] = (None, None)
+    ) -> tuple[int | None, int | None]:
         try:
             line, column = getattr(node.lc, kind)(at)
         except (AttributeError, KeyError, TypeError):
-            return None, None
+            return otherwise
         return line + 1, column + 1
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """`did you mean 'x'?`, where something known is near; else what there is, where that is short."""
     names = sorted(known)
+    if name.endswith(":") and name[:-1] in names:  # `{path:}`, which YAML reads as one word
+        return f"a space and a value belong behind the colon: `{name} ...`"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"there are: {', '.join(names)}" if names and len(names) <= 40 else None
+
+
+_REMEDIES = {
+    r"found character '\\t'": "YAML is indented by spaces alone: put them in place of the tab",
+    r"expected <block end>": "see that this line is indented as those that it belongs to",
+    r"mapping values are not allowed": "is a quote not closed, or a text with a colon not in quotes?",
+    r"expected '<document start>'": "a file holds one mapping, and nothing behind it",
+}
+
+
+def _remedy(what: str, line: str) -> str | None:
+    """What helps against an error of YAML on this line, where that is likely to be known."""
+    if re.search(r"[:-]\s+\{\{", line):
+        return "a text that begins with {{ stands in quotes"
+    return next((hint for pattern, hint in _REMEDIES.items() if re.search(pattern, what)), None)
+
+
+def _line_of_day(text: str) -> int | None:
+    """The line of the first day that no calendar has: of those the parser tells no place."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for year, month, day in re.findall(r"\b(\d{4})-(\d\d?)-(\d\d?)\b", line):
+            try:
+                date(int(year), int(month), int(day))
+            except ValueError:
+                return number
+    return None
 
 
 def _nearby(path: Path) -> str | None:

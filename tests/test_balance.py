@@ -159,7 +159,7 @@ def test_curating_says_that_it_chooses_no_seeds(tmp_path: Path) -> None:
         ({"balance": None}, "`round:` is the size of the rounds of `balance:`"),
         ({"balance": {"answer": {"a": 1}}}, "`answer` is no seed"),
         ({"balance": {"doc": "even"}}, "name the values of `doc`"),
-        ({"balance": {"level": {"easy": 0}}}, "greater than 0"),
+        ({"balance": {"level": {"easy": 0}}}, "more than 0"),
         ({"balance": {"level": {}}}, "at least 1"),
         ({"balance": {"level": {"easy": 1, "medium": 1}}}, "the seed `level` never has the value 'medium'"),
     ],

@@ -150,7 +150,7 @@ def test_rows_are_cut_by_a_field_with_their_line(tmp_path: Path) -> None:
         ({"tokens": 5, "tokenizer": "data/none.json"}, "there is no file"),
         ({"tokens": 5, "tokenizer": "../out.json"}, "leads out of the project"),
         ({"tokens": 5, "tokenizer": "data/docs.jsonl"}, "neither a tokenizer.json nor a GGUF"),
-        ({"words": 0}, "greater than or equal to 1"),
+        ({"words": 0}, "has to be 1 or more"),
     ],
 )
 def test_what_a_chunk_cannot_be(tmp_path: Path, chunk: dict[str, Any], message: str) -> None:

@@ -96,9 +96,9 @@ def test_a_new_filter_works_and_its_examples_are_its_test(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--param", "max=abc"], "refusal.max: input should be a valid number, not 'abc'"),
+        (["--param", "max=abc"], "refusal.max has to be a number, not 'abc'"),
         (["--param", "max"], "'max' is no parameter with a value"),
-        (["--param", "action=x"], "refusal.action: input should be 'drop', 'flag' or 'redact', not 'x'"),
+        (["--param", "action=x"], "refusal.action has to be 'drop', 'flag' or 'redact', not 'x'"),
     ],
 )
 def test_wrong_parameters_are_told_in_a_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -217,7 +217,7 @@ def test_curating_says_that_it_chooses_no_seeds(tmp_path: Path) -> None:
         ({"grow": {"row": "{{ harder }}"}}, "an expression stands without `{{ }}`"),
         ({"grow": {"row": "hardest"}}, "'hardest'"),
         ({"grow": {"row": "{'text': harder}"}}, "nothing says when growth ends"),
-        ({"grow": {"row": {"add": "row", "depth": 0}}}, "greater than or equal to 1"),
+        ({"grow": {"row": {"add": "row", "depth": 0}}}, "has to be 1 or more"),
         ({"grow": {"row": {"add": "row", "depth": 2, "most": 1}}}, "`most:` is for a seed with `n:`"),
         ({"grow": {"row": {"depth": 2}}}, "add"),
         ({"grow": None}, "`round:` is the size of the rounds of `balance:` and `grow:`"),

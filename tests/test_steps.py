@@ -644,7 +644,7 @@ def test_what_siblings_share_is_spent_once(tmp_path: Path) -> None:
         ("{prompt: {user: x}, gather: true}", 8, "`gather:` is for steps with"),
         ("{prompt: {user: x}, as: it}", 8, "`as:` names the items"),
         ("{prompt: {user: x}, foreach: doc, as: doc}", 8, "the name 'doc' of an item is taken"),
-        ("{prompt: {user: x}, n: 0}", 8, "greater than or equal to 1"),
+        ("{prompt: {user: x}, n: 0}", 8, "has to be 1 or more"),
         ("{prompt: {user: x}, when: 'doc =='}", 8, "not a valid expression"),
         ("{prompt: {user: x}, when: 'later'}", 8, "'later', which is not defined yet"),
         ("{prompt: {user: x}, foreach: 'dok'}", 8, "'dok', which is not defined here"),

@@ -79,6 +79,12 @@ def talk(**conversation: Any) -> dict[str, Any]:
     return said
 
 
+def left(step: dict[str, Any], key: str) -> dict[str, Any]:
+    """A step that is a conversation, without that part of it."""
+    del step["conversation"][key]
+    return step
+
+
 def calling(**more: Any) -> dict[str, Any]:
     return talk(**{"tools": [WEATHER], "results": {"prompt": RESULT}, **more})
 
@@ -571,10 +577,10 @@ def parameters(**said: Any) -> dict[str, Any]:
 LIST = {"type": "object", "properties": {"next": {"$ref": "#"}}}
 WRONG: dict[str, tuple[Any, str]] = {
     "no-turns": ({"prompt": {"system": "a"}, "conversation": {"user": {"prompt": USER}}}, "needs `turns:`"),
-    "no-user": (talk(user=None), "a conversation needs `user:`"),
-    "no-user-goes-on": (talk(user=None, opening="Hi"), "more than one turn needs `user:`"),
-    "no-turn": (talk(turns=0), "greater than or equal to 1"),
-    "many-turns": (talk(turns=101), "less than or equal to 100"),
+    "no-user": (left(talk(), "user"), "a conversation needs `user:`"),
+    "no-user-goes-on": (left(talk(opening="Hi"), "user"), "more than one turn needs `user:`"),
+    "no-turn": (talk(turns=0), "has to be 1 or more"),
+    "many-turns": (talk(turns=101), "has to be 100 or less"),
     "until-is-no-expression": (talk(until="said in"), "not a valid expression"),
     "until-of-nothing": (talk(until="'x' in sayed"), "uses 'sayed'"),
     "until-out-of-the-sandbox": (talk(until="said.__class__"), "may not use '__class__'"),
