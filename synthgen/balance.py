@@ -8,9 +8,9 @@ later round.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import islice, product
 from math import ceil, prod
 from typing import Any
 
@@ -25,6 +25,7 @@ from synthgen.yamlfile import did_you_mean
 WAITING = 10_000  # tasks of one group that wait for their turn, at most; more are passed over
 LOOKED_THROUGH = 50_000  # tasks that are looked at to fill one round, at most
 MOST_GROUPS = 1000
+TRIED = 20  # tasks that show what a seed gives
 FIRST_FEW = 4  # as if so many had been tried and kept: what few verdicts say is no reason to ask for many
 
 Group = tuple[str, ...]
@@ -88,6 +89,25 @@ def balance_of(
         return None, wrong
     target = recipe.target or 0
     return Balance(shares, recipe.round or max(16, min(256, target // 8)), target), []
+
+
+def never_there(field: str, plan: Plan, rows: Iterable[SeedRow] | None) -> tuple[str, str | None] | None:
+    """Why no task can have a value of a field such as `row.topic`, with a hint; None where one has it.
+
+    `rows` are all that the seed can give, where they are known; else the first tasks speak for the others.
+    """
+    name, dot, inner = field.partition(".")
+    first = [task.values for task in islice(plan.tasks(), TRIED) if name in task.values]
+    if not dot or not first or any(value_of(values, field) for values in first):
+        return None
+    example = first[0][name]
+    listed = isinstance(example, list)  # rows drawn together, with `n:`
+    if not listed and rows is not None and any(value_of({name: row.value}, field) for row in rows):
+        return None
+    if not isinstance(example, Mapping):
+        what = "list" if listed else "single value"
+        return f"`{name}` gives a {what}, which has no field {inner!r}", None
+    return f"no row of `{name}` has a field {inner!r}", did_you_mean(inner, map(str, example))
 
 
 class Schedule(Rounds):

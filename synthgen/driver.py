@@ -191,6 +191,7 @@ class Driver:
             balance=said.get("balance", {}),
             growth=said.get("growth", {}),
             errors=_commonest_errors(journal, last[0]),
+            given_up=journal.given_up(),
         )
 
     @property
@@ -401,6 +402,7 @@ class Driver:
             reused_from=self._others.used,
             money=counts.spent.money if any(ref.prices for ref in self._loaded.models.values()) else None,
             errors=counts.errors.most_common(3),
+            given_up=journal.given_up(),
             **(course.rounds.summary() if course.rounds is not None else {}),
         )
 

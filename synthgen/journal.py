@@ -149,6 +149,12 @@ class Journal(Commits):
         """An answer came, and the step that asked cannot use it."""
         self._waiting.append((UNUSABLE, (key, storable(error), self.session, time.time(), key)))
 
+    def given_up(self) -> tuple[bool, bool]:
+        """Whether there are requests that the engine refused for good, and answers that no step can use."""
+        query = "SELECT EXISTS (SELECT 1 FROM failures WHERE final = ?)"
+        refused, unusable = (bool(self._read.execute(query, (final,)).fetchone()[0]) for final in (1, 2))
+        return refused, unusable
+
     def forget_failures(self) -> None:
         """Let every request be asked again that was given up, or whose answer could not be used.
 

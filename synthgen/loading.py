@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synthgen.balance import balance_of
+from synthgen.balance import balance_of, never_there
 from synthgen.errors import Problem, RecipeError
 from synthgen.growth import grown_of
 from synthgen.loaded import ATTEMPTS_PER_ROW, MOST_TASKS, Loaded
@@ -25,6 +25,7 @@ from synthgen.prompt import Expression
 from synthgen.recipe import Recipe
 from synthgen.recipe_parts import WRITTEN
 from synthgen.recipe_problems import recipe_problems
+from synthgen.seed_kinds import CasesSeed
 from synthgen.seeds import Rows
 from synthgen.yamlfile import YamlFile, read_yaml
 
@@ -93,6 +94,12 @@ def _load(checks: Checks, engine: str | None, model: str | None, base_url: str |
         key = "target" if recipe.target is not None else "tasks" if recipe.tasks else "seeds"
         checks.wrong((key,), f"that makes {limit:,} tasks, and {MOST_TASKS:,} is the most")
     plan = Plan(recipe.seed, seeds.rows, seeds.drawn, limit)
+    for field in recipe.balance:
+        name = field.partition(".")[0]
+        cases = isinstance(recipe.seeds[name], CasesSeed)  # what they give is known at the run alone
+        rows = seeds.files.get(name) or seeds.listed.get(name)
+        if not cases and (never := never_there(field, plan, rows)) is not None:
+            checks.wrong(("balance", field), *never)
     grown, wrong = grown_of(recipe, plan)
     for place, message, hint in wrong:
         checks.wrong(place, message, hint)

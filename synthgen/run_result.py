@@ -32,7 +32,9 @@ class RunResult:
     the last task), `failures`, `too many failures` (it stopped at them, with tasks pending) or `interrupted`.
     `ended_by` is what it ended at: `target`, `tasks`, `attempts`, `output_tokens`, `money`, `seconds`, or
     None where it did not end. `written` is false where every task failed, and an earlier dataset was left
-    as it is. `errors` are the commonest of the failed tasks, with how often each came.
+    as it is. `errors` are the commonest of the failed tasks, with how often each came; `given_up`
+    says whether `--retry-failed` would ask requests again that the engine refused, or whose answers no step
+    could use.
     """
 
     run: str
@@ -53,6 +55,7 @@ class RunResult:
     money: float | None = None
     written: bool = True
     errors: Sequence[tuple[str, int]] = ()
+    given_up: tuple[bool, bool] = (False, False)
     balance: Mapping[str, Any] = field(default_factory=dict)
     growth: Mapping[str, Any] = field(default_factory=dict)
 

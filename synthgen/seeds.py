@@ -289,6 +289,10 @@ def _csv(file: Path, _: Project, delimiter: str = ",") -> Iterator[tuple[int, An
         return
     csv.field_size_limit(MAX_ROW_BYTES)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    twice = next((name for name, times in Counter(_columns(reader)).items() if times > 1), None)
+    if twice is not None:
+        yield BadRow(f"names the column {twice!r} twice in its header, and a row has one value of it", 1)
+        return
     while True:
         try:
             row = next(reader, None)
@@ -302,6 +306,14 @@ def _csv(file: Path, _: Project, delimiter: str = ",") -> Iterator[tuple[int, An
             yield BadRow(f"does not have the header's {count} columns", reader.line_num)
         else:
             yield reader.line_num, dict(row)
+
+
+def _columns(reader: csv.DictReader[str]) -> list[str]:
+    """The header's columns, or none where it is no CSV: the first row says so."""
+    try:
+        return list(reader.fieldnames or [])
+    except csv.Error:
+        return []
 
 
 def _tsv(file: Path, project: Project) -> Iterator[tuple[int, Any] | BadRow]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthgen.api import load
 from synthgen.balance import Balance, Schedule, value_of
 from synthgen.engines.base import Request
 from synthgen.errors import RunError
@@ -160,7 +161,7 @@ def test_curating_says_that_it_chooses_no_seeds(tmp_path: Path) -> None:
         ({"balance": {"answer": {"a": 1}}}, "`answer` is no seed"),
         ({"balance": {"doc": "even"}}, "name the values of `doc`"),
         ({"balance": {"level": {"easy": 0}}}, "more than 0"),
-        ({"balance": {"level": {}}}, "at least 1"),
+        ({"balance": {"level": {}}}, "is empty"),
         ({"balance": {"level": {"easy": 1, "medium": 1}}}, "the seed `level` never has the value 'medium'"),
     ],
 )
@@ -226,3 +227,46 @@ def test_the_law_of_a_schedule(kinds: str, size: int, limit: int, dice: random.R
     for task in again.tasks(again._first):
         assert (task.digest, task.repeat) == order[task.index]
     assert seen >= min(stops, len(order))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "field", "message", "hint"),
+    [
+        ({"row": {"path": "data/docs.jsonl"}}, "row.kynd", "no row of `row` has a field 'kynd'", "'kind'"),
+        ({"row": {"path": "data/docs.jsonl", "sample": True}}, "row.kynd", "has a field 'kynd'", "'kind'"),
+        ({"row": {"path": "data/docs.jsonl", "field": "kind"}}, "row.kind", "gives a single value", None),
+        ({"row": {"path": "data/docs.jsonl", "n": 2}}, "row.kind", "gives a list", None),
+        ({"row": [{"kind": "a"}, {"kind": "b"}]}, "row.kynd", "no row of `row`", "'kind'"),
+        ({"row": {"taxonomy": {"a": ["b"]}}}, "row.path.x", "no row of `row`", None),
+        ({"row": {"int": {"min": 1, "max": 2}}}, "row.kind", "gives a single value", None),
+    ],
+)
+def test_a_field_that_no_row_has_is_said_with_its_line(
+    tmp_path: Path, seeds: dict[str, Any], field: str, message: str, hint: str | None
+) -> None:
+    rows = [{"kind": "a", "text": "x"}, {"kind": "b", "text": "y"}, {"kind": "c", "text": "z"}]
+    said = recipe(
+        seeds=seeds,
+        steps=[{"answer": {"prompt": {"user": "{{ row }}"}}}],
+        record={"messages": [{"user": "{{ row }}"}, {"assistant": "{{ answer }}"}]},
+        target=2,
+        balance={field: {"a": 1}},
+    )
+    path = project(tmp_path, said, rows=rows)
+    (found,) = problems(path)
+    assert message in found.message
+    assert (hint or "") in (found.hint or "")
+    assert found.line is not None
+    assert field in path.read_text().splitlines()[found.line - 1]
+
+
+def test_a_field_that_only_the_last_row_has_is_taken(tmp_path: Path) -> None:
+    rows = [*({"text": f"{number}"} for number in range(30)), {"text": "x", "kind": "a"}]
+    said = recipe(
+        seeds={"row": {"path": "data/docs.jsonl"}},
+        steps=[{"answer": {"prompt": {"user": "{{ row.text }}"}}}],
+        record={"messages": [{"user": "{{ row.text }}"}, {"assistant": "{{ answer }}"}]},
+        target=2,
+        balance={"row.kind": {"a": 1}},
+    )
+    assert load(project(tmp_path, said, rows=rows)).balance is not None

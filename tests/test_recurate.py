@@ -13,10 +13,13 @@ from synthgen import driver
 from synthgen import recurate as module
 from synthgen.engines.base import Request, RequestFailed
 from synthgen.errors import RecipeError, RunError, UsageError
+from synthgen.loading_locked import load_curation
+from synthgen.project import Project
 from synthgen.recurate import recurate
 from synthgen.run_result import RunResult
 from synthgen.view import RunView
 from synthgen.workers import InProcess
+from synthgen.yamlfile import read_yaml
 from tests.support import (
     FakeEngine,
     adds_up,
@@ -199,6 +202,15 @@ def test_a_filter_that_changed_measures_again_and_says_so(tmp_path: Path) -> Non
     assert [notice.split(":")[0] for notice in notices] == [
         "filter same is not what it was when the run was made"
     ]
+
+
+def test_a_bound_that_was_taken_away_stays_away(tmp_path: Path) -> None:
+    chain = [{"words": {"min": 0, "max": None}}, {"quality": {"min": None, "max": 2}}]
+    first = made(tmp_path, rows=6, filters=chain)
+    lock = read_yaml(first.dir / "recipe.lock.yaml")
+    assert lock.data["recipe"]["filters"] == chain
+    assert load_curation(lock, [], Project(tmp_path)).chain[1].min is None
+    assert recurate(first.dir, []).kept == first.kept == 6
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ def test_format_can_be_given(tmp_path: Path) -> None:
         ("x.json", b"5", 1, "is not a list of rows"),
         ("x.json", b'[{"text": "caf\xe9"}]', 1, "is not JSON"),
         ("x.csv", b"text,n\na,1\nb,2,3\n", 3, "header's 2 columns"),
+        ("x.csv", b"text,text\na,1\nb,2\n", 1, "names the column 'text' twice"),
         ("x.csv", b"text,n\na,1\nb\n", 3, "header's 2 columns"),
         ("x.csv", b"text,n\na,1\nb,\xff\n", 3, "is not UTF-8"),
         ("x.csv", b'text,n\na,1\n"b"c,2\n', 3, "is not CSV"),

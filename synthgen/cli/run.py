@@ -140,7 +140,14 @@ def _show_failures(result: RunResult) -> None:
     note(f"{many(result.failed, 'task')} failed{where}")
     for error, count in result.errors:
         note(f"  {many(count, 'time')}: {plain(error, 300)}")
-    note("  --retry-failed asks again what the engine refused or answered wrongly")
+    refused, unusable = result.given_up
+    if refused:
+        note("  --retry-failed asks again what the engine refused")
+    if unusable:
+        note("  --retry-failed asks again where no answer could be used; where they come out the same, raise")
+        note("  the step's `retries:` or `max_tokens:`, or change its prompt or its schema")
+    if not refused and not unusable:
+        note("  no model would mend that: change what is named there (row, template or filter) and run again")
 
 
 def _why_short(loaded: Loaded, result: RunResult) -> str:

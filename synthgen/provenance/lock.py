@@ -75,6 +75,10 @@ def locked_recipe(recipe: Recipe) -> dict[str, Any]:
             if options:
                 model["options"] = options
     if "filters" in effective:
+        for entry, said in zip(effective["filters"], recipe.filters, strict=True):
+            for name, use in said.items() if isinstance(said, dict) else ():
+                set_ = use.model_dump(exclude_unset=True)  # a bound that is null takes the filter's own away
+                entry[name] |= {key: None for key in ("min", "max") if key in set_ and set_[key] is None}
         effective["filters"] = without_secrets(effective["filters"])
     return {"recipe": effective, "recipe_sha256": recipe_sha256(effective)}
 

@@ -140,6 +140,29 @@ def test_failed_tasks_end_with_three(tmp_path: Path, command: Command) -> None:
     assert (mended.code, mended.json["kept"]) == (0, 5)
 
 
+def test_what_helps_against_failures_is_said(tmp_path: Path, command: Command) -> None:
+    project(tmp_path)
+    refusing = FakeEngine(lambda request: RequestFailed("no"))
+    said = command("run", "a", engine=refusing).err
+    assert "--retry-failed asks again what the engine refused" in said
+    assert "`retries:`" not in said
+
+    step = {"answer": {"prompt": {"user": "Say something of {{ doc }}", "output": {"type": "integer"}}}}
+    project(tmp_path, recipe(name="b", steps=[step]), name="b")
+    said = command("run", "b", engine=FakeEngine(lambda request: "no number")).err
+    assert "the step's `retries:` or `max_tokens:`" in said
+    assert "the engine refused" not in said
+    assert "`retries:`" in command("run", "b").err  # also where there is nothing to do
+
+    record = {"messages": [{"user": "{{ doc }}"}, {"assistant": "{{ answer.text }}"}]}
+    project(tmp_path, recipe(name="c", record=record), name="c")
+    for _ in range(2):
+        ended = command("run", "c")
+        assert ended.code == 3
+        assert "--retry-failed" not in ended.err
+        assert "change what is named there" in ended.err
+
+
 def test_a_missed_target_ends_with_three_the_second_time_too(tmp_path: Path, command: Command) -> None:
     project(tmp_path, recipe(filters=[{"words": {"min": 99}}], target=2, passes=1))
     ended = command("run", "a")
