@@ -27,6 +27,7 @@ from synthgen.seed_kinds import ChoiceSeed, FileSeed, ValuesSeed
 from synthgen.yamlfile import did_you_mean
 
 MAX_ROW_BYTES = 64_000_000
+CONVERT = "convert the file, for example with: iconv -f cp1252 -t utf-8; or set `on_bad_row: skip`"
 BATCH_BYTES = 64_000_000
 MANY = 100_000
 _FORMATS = {
@@ -238,7 +239,7 @@ def _decoded(raw: bytes, line: int) -> str | BadRow:
     try:
         return raw.decode("utf-8-sig" if line == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        return BadRow(f"is not UTF-8 (byte {error.start + 1} of the line)", line)
+        return BadRow(f"is not UTF-8 (byte {error.start + 1} of the line)", line, CONVERT)
 
 
 def _jsonl(file: Path, _: Project) -> Iterator[tuple[int, Any] | BadRow]:
@@ -285,13 +286,17 @@ def _csv(file: Path, _: Project, delimiter: str = ",") -> Iterator[tuple[int, An
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        yield BadRow("is not UTF-8", raw[: error.start].count(b"\n") + 1)
+        yield BadRow("is not UTF-8", raw[: error.start].count(b"\n") + 1, CONVERT)
         return
     csv.field_size_limit(MAX_ROW_BYTES)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     twice = next((name for name, times in Counter(_columns(reader)).items() if times > 1), None)
     if twice is not None:
-        yield BadRow(f"names the column {twice!r} twice in its header, and a row has one value of it", 1)
+        yield BadRow(
+            f"names the column {twice!r} twice in its header, and a row has one value of it",
+            1,
+            "rename one of them",
+        )
         return
     while True:
         try:

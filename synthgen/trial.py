@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from synthgen.errors import Problem, RecipeError
 from synthgen.loaded import Loaded, LoadedStep
 from synthgen.prompt import PromptFailed
 from synthgen.steps import NoQuestions
+from synthgen.yamlfile import did_you_mean
 
 SAMPLE = 20
 
@@ -59,8 +61,7 @@ def trial(loaded: Loaded) -> Trial:
             except (PromptFailed, NoQuestions) as error:
                 if later.keys() & step.reads:
                     continue  # it works on an answer that is not there yet
-                where = step.prompt.file or loaded.file.path
-                failures.append(Problem(f"step {step.name} does not render: {error}", where))
+                failures.append(_failure(loaded, step, str(error), task.values))
                 break
             first = first or asked.get(f"{step.name}/user") or asked[step.name]
             for name, rendered in asked.items():
@@ -77,6 +78,21 @@ def trial(loaded: Loaded) -> Trial:
         {name: messages[name] / count for name in each},
         len(failures),
     )
+
+
+def _failure(loaded: Loaded, step: LoadedStep, error: str, values: Mapping[str, Any]) -> Problem:
+    """Where a step does not render: the line of its prompt, with the nearest name where one is not there."""
+    said = f"step {step.name} does not render: {error}"
+    missing = re.search(r"has no attribute '([^']+)'$", error)
+    known = {str(key) for value in values.values() if isinstance(value, Mapping) for key in value}
+    hint = did_you_mean(missing[1], known) if missing else None
+    if step.prompt.file is not None:
+        lines = step.prompt.file.read_text().splitlines()
+        word = rf"\b{re.escape(missing[1])}\b" if missing else "$^"
+        line = next((number for number, text in enumerate(lines, 1) if re.search(word, text)), None)
+        return Problem(said, step.prompt.file, line, hint=hint)
+    place = next(at for at, (name, _) in enumerate(loaded.recipe.named_steps()) if name == step.name)
+    return loaded.file.problem(("steps", place, step.name, "prompt"), said, hint)
 
 
 def _asked(step: LoadedStep, values: Mapping[str, Any]) -> dict[str, Sequence[Mapping[str, str]]]:

@@ -210,7 +210,7 @@ def test_a_bound_that_was_taken_away_stays_away(tmp_path: Path) -> None:
     lock = read_yaml(first.dir / "recipe.lock.yaml")
     assert lock.data["recipe"]["filters"] == chain
     assert load_curation(lock, [], Project(tmp_path)).chain[1].min is None
-    assert recurate(first.dir, []).kept == first.kept == 6
+    assert recurate(first.dir, []).result.kept == first.kept == 6
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,10 @@ def upload(dataset: Path, repository: str, *, private: bool) -> str:
         raise UsageError(f"{repository!r} is no repository: {error}") from None
     except (HfHubHTTPError, of_http, OSError, ValueError) as error:
         said = str(error).strip().splitlines()
+        hint = "see that the token may write there (`hf auth login`, or HF_TOKEN), and push again"
+        if isinstance(error, of_http) and not isinstance(error, HfHubHTTPError):
+            hint = "nothing answered: see that the Hub can be reached from here, and push again"
         raise RunError(
-            f"the Hub did not take {repository}: {said[0] if said else type(error).__name__}",
-            hint="see that the token may write there (`hf auth login`, or HF_TOKEN), and push again",
+            f"the Hub did not take {repository}: {said[0] if said else type(error).__name__}", hint=hint
         ) from None
     return str(commit.commit_url)

@@ -412,7 +412,22 @@ def test_run_refuses_prompts_that_do_not_render_and_keeps_the_dataset(
     ended = command("run", "a")
     assert ended.code == 2
     assert "step answer does not render" in ended.err
+    assert re.search(r"a\.yaml:\d+:\d+: step answer", ended.err)
     assert (tmp_path / "runs" / "a" / "dataset" / "train.jsonl").read_bytes() == before
+
+
+def test_a_field_that_a_row_lacks_is_told_with_its_line_and_the_nearest(
+    tmp_path: Path, command: Command
+) -> None:
+    seeds = {"doc": {"path": "data/docs.jsonl"}}
+    prompt = "system: a\nuser: |\n  b\n  {{ doc.txt }}\n"
+    project(
+        tmp_path, recipe(seeds=seeds, steps=[{"answer": {"prompt": "p"}}]), files={"prompts/p.yaml": prompt}
+    )
+    ended = command("validate", "a")
+    assert ended.code == 2
+    assert "p.yaml:4: step answer does not render" in ended.err
+    assert "did you mean 'text'?" in ended.err
 
 
 def test_run_says_why_tasks_failed(tmp_path: Path, command: Command) -> None:
