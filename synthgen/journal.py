@@ -37,6 +37,7 @@ from synthgen.journal_reading import Answers, stored_record, stored_records, sto
 from synthgen.journal_schema import now, prepare
 
 VERSIONS = "versions"  # the folder of a run that later versions are in
+BUSY_SECONDS = 30  # that another process is waited for
 
 
 class Journal(Commits):
@@ -432,4 +433,4 @@ def storable(text: str) -> str:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=30, check_same_thread=False)
+    return sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)

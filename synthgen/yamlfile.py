@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,29 @@ def read_yaml(path: Path, most: int = MAX_BYTES) -> YamlFile:
 
     Raises RecipeError with file, line and column on anything wrong with it.
     """
+    return parse_yaml(_text(path, most), path)
+
+
+def read_plain(path: Path, most: int = MAX_BYTES) -> Any:
+    """What `read_yaml` has as `data`, to be read and not changed. Raises RecipeError."""
+    return parse_plain(_text(path, most), path)
+
+
+def parse_plain(text: str, path: Path) -> Any:
+    """What `parse_yaml` has as `data`, to be read only: equal texts share it. Raises RecipeError."""
+    try:
+        return _plain(text)
+    except RecipeError as error:
+        raise RecipeError([dataclasses.replace(problem, file=path) for problem in error.problems]) from None
+
+
+@lru_cache(16)
+def _plain(text: str) -> Any:
+    """An audit meets the lock of a run twice in each version, and the pure parser takes its time."""
+    return parse_yaml(text, Path()).data
+
+
+def _text(path: Path, most: int) -> str:
     if path.is_char_device() or path.is_block_device() or path.is_fifo():
         raise RecipeError([Problem("is no regular file", path)])
     try:
@@ -72,11 +97,10 @@ def read_yaml(path: Path, most: int = MAX_BYTES) -> YamlFile:
         size = path.stat().st_size
         raise RecipeError([Problem(f"is {size:,} bytes, and {most:,} is the most", path)])
     try:
-        text = raw.decode()
+        return raw.decode()
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise RecipeError([Problem("is not UTF-8", path, line, hint=_utf8_hint())]) from None
-    return parse_yaml(text, path)
 
 
 def parse_yaml(text: str, path: Path) -> YamlFile:

@@ -48,10 +48,10 @@ def started(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str
             process.communicate()
 
 
-def ended(*arguments: object, code: int = 0, **options: Any) -> tuple[str, str]:
+def ended(*arguments: object, code: int = 0, patience: float = PATIENCE, **options: Any) -> tuple[str, str]:
     """What a process printed that ended with this code, in sentences."""
     with started(*arguments, **options) as process:
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=patience)
     assert process.returncode == code, (process.returncode, out, err)
     assert "Traceback" not in err, err
     return out, err

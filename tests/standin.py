@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -51,6 +51,7 @@ class Settings:
     outage: tuple[int, int] | None = None  # (first request, how many): connections are reset
     latency: float = 0.0
     pace: float = 0.0  # seconds from one answer to the next
+    until: int | None = None  # so many are answered; the others wait until this is set to something else
     words: int = 24  # an answer has about so many
     capacity: int | None = None  # more at a time are answered with 429
     context: int | None = None  # words that a prompt may have
@@ -80,6 +81,8 @@ class StandIn:
         self.bodies: list[dict[str, Any]] = []
         self.asked: list[int] = []  # the seed of each request, which tells requests apart
         self.answered: list[tuple[float, int]] = []  # when, and the seed of the request
+        self.held: list[Callable[[], None]] = []  # answers that wait
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._free = 0.0
         self._seen: Counter[bytes] = Counter()
 
@@ -102,6 +105,13 @@ class StandIn:
             if name not in Settings.__dataclass_fields__:
                 raise ValueError(name)
             setattr(self.settings, name, value)
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(self._let_go)
+
+    def _let_go(self) -> None:
+        held, self.held = self.held, []
+        for answer in held:
+            answer()
 
     def fault_of(self, body: bytes) -> str | None:
         """The fault that strikes this request, this time."""
@@ -244,6 +254,7 @@ class _Connection(asyncio.Protocol):
             return self.reply(404, {"error": {"message": f"no {path} here", "code": 404}})
         server.requests += 1
         server.in_flight += 1
+        server.loop = asyncio.get_running_loop()
         server.most_in_flight = max(server.most_in_flight, server.in_flight)
         if settings.capacity is not None and server.in_flight > settings.capacity:
             server.in_flight -= 1
@@ -259,6 +270,9 @@ class _Connection(asyncio.Protocol):
 
     def complete(self, body: bytes) -> None:
         server, settings = self.server, self.server.settings
+        if settings.until is not None and server.completed >= settings.until:
+            server.held.append(lambda: self.complete(body))
+            return
         server.in_flight -= 1
         fault = server.fault_of(body)
         if fault is not None:

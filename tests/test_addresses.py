@@ -6,15 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from synthgen import driver
 from synthgen.chain import without_secrets
+from synthgen.engines import embeddings
 from synthgen.errors import SynthgenError
+from synthgen.workers import InProcess
 from tests.support import loaded, recipe, run_it, tree
 
 
 @pytest.mark.parametrize(
     "address", ["http://me:canary77@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?key=canary77"]
 )
-def test_an_address_that_carries_a_secret(tmp_path: Path, address: str) -> None:
+def test_an_address_that_carries_a_secret(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings.random, "uniform", lambda low, high: 0.0)
+    monkeypatch.setattr(driver, "open_measurer", lambda chain, _project, _records: InProcess(chain))
     said = recipe(
         filters=[{"semantic_duplicate": {"model": {"id": "some", "base_url": address}, "max": 0.9}}],
         steps=None, model=None, record={"from": "doc"},

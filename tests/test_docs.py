@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,10 +32,10 @@ def blocks(page: Path) -> list[Block]:
     return [Block(*match.groups()) for match in BLOCK.finditer(page.read_text())]
 
 
-def synthgen(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def synthgen(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """With a configuration of its own, so that no key and no setting of whoever runs the tests is there."""
     command = [sys.executable, "-m", "synthgen", *arguments]
-    environment = {**os.environ, "SYNTHGEN_CONFIG": str(cwd / "config" / "config.toml")}
+    environment = {**os.environ, "SYNTHGEN_CONFIG": str(cwd / "config" / "config.toml"), **more}
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False
     )
@@ -72,21 +73,30 @@ def test_filters_measure(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert "(project," in shown.stdout
 
 
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of earlier pages: several run the recipe that `init` writes, and the model answers once."""
+    return tmp_path_factory.mktemp("answered")
+
+
 @pytest.mark.llamacpp
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_code_and_commands_run(page: Path, tmp_path: Path) -> None:
+def test_code_and_commands_run(page: Path, tmp_path: Path, answered: Path) -> None:
     root = project(page, tmp_path)
+    reuse = {"SYNTHGEN_REUSE": str(answered)} if any(answered.iterdir()) else {}
     for block in blocks(page):
         if block.language == "console":
             for line in block.text.splitlines():
                 if line.startswith("$ synthgen "):
-                    done = synthgen(*line.removeprefix("$ synthgen ").split(), cwd=root)
+                    done = synthgen(*line.removeprefix("$ synthgen ").split(), cwd=root, **reuse)
                     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         elif block.language == "python" and not block.file:
             done = subprocess.run(
                 [sys.executable, "-c", block.text], cwd=root, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, f"{block.text}\n{done.stderr}"
+    for run in root.glob("runs/*"):
+        shutil.copytree(run, answered / f"{page.stem}-{run.name}")
 
 
 def test_every_command_and_shipped_filter_is_documented() -> None:

@@ -515,7 +515,7 @@ def test_a_run_of_a_later_version_is_left_as_it_is(tmp_path: Path, mode: str) ->
 
 
 def test_a_run_is_looked_at_while_it_runs(runs: Runs, undisturbed: dict[str, bytes]) -> None:
-    runs.server.set(pace=0.03)
+    runs.server.set(until=40)  # so it cannot end while it is looked at, however long that takes
     with runs.started() as process:
         wait_for(lambda: query(runs.directory, "SELECT 1 FROM records LIMIT 1"), process)
         out, _ = ended("status", runs.directory, "--json", cwd=runs.root)
@@ -527,7 +527,7 @@ def test_a_run_is_looked_at_while_it_runs(runs: Runs, undisturbed: dict[str, byt
         assert 0 < said["kept"] + said["dropped"] <= said["answers"] <= said["requests"] < ROWS
         assert {record["state"] for record in json.loads(shown)} <= {"kept", "dropped"}
         assert len(json.loads(shown)) > 0
-        runs.server.set(pace=0.0)
+        runs.server.set(until=None)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert outputs(runs.directory) == undisturbed

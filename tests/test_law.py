@@ -11,8 +11,8 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -263,7 +263,7 @@ class Place:
         with serving(self.case.settings(**settings)) as server:
             said, _ = ended(
                 "run", "a", "-o", directory, "--json", *given,
-                cwd=self.root, code=self.code, env=self.environment(server, directory),
+                cwd=self.root, code=self.code, env=self.environment(server, directory), patience=240,
             )  # fmt: skip
             if settings.get("faults"):
                 assert set(server.faulted) == set(settings["faults"])
@@ -321,10 +321,24 @@ def counted(said: dict[str, Any]) -> dict[str, Any]:
     return {name: said[name] for name in ("planned", "kept", "dropped", "failed", "pending", "filters")}
 
 
+@pytest.fixture(scope="module")
+def through_faults(places: Callable[[str], Place]) -> Iterator[Mapping[str, Future[dict[str, Any]]]]:
+    """The summary of each case's run through faults; they run side by side, for mostly they wait."""
+
+    def run(name: str) -> dict[str, Any]:
+        place = places(name)
+        return place.run(place.root / "faults", at_a_time=None, faults=FAULTS, most_faults=3)
+
+    with ThreadPoolExecutor(len(ASKING)) as threads:
+        yield {name: threads.submit(run, name) for name in ASKING}
+
+
 @pytest.mark.parametrize("name", ASKING)
-def test_the_same_bytes_through_faults(places: Callable[[str], Place], name: str) -> None:
+def test_the_same_bytes_through_faults(
+    places: Callable[[str], Place], through_faults: Mapping[str, Future[dict[str, Any]]], name: str
+) -> None:
+    summary = through_faults[name].result()
     place = places(name)
-    summary = place.run(place.root / "faults", at_a_time=None, faults=FAULTS, most_faults=3)
     assert outputs(place.root / "faults") == place.bytes
     assert counted(summary) == counted(place.summary)
     failed = place.root / "faults" / "failed.jsonl"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.errors import Problem, RecipeError
-from synthgen.yamlfile import MAX_BYTES, did_you_mean, parse_yaml, read_yaml
+from synthgen.yamlfile import MAX_BYTES, did_you_mean, parse_plain, parse_yaml, read_yaml
 
 HERE = Path("recipe.yaml")
 
@@ -185,3 +185,16 @@ def test_did_you_mean() -> None:
     assert did_you_mean("promt", ["prompt", "model"]) == "did you mean 'prompt'?"
     assert did_you_mean("zzz", ["b", "a"]) == "there are: a, b"
     assert did_you_mean("zzz", []) is None
+
+
+def test_what_is_only_read_is_parsed_once_and_errors_name_their_own_file() -> None:
+    text = "a: {b: [1, 'x']}\n"
+    assert parse_plain(text, Path("one")) == parse_yaml(text, Path("one")).data
+    assert parse_plain(text, Path("one")) is parse_plain(text, Path("other"))
+    for name in ("one", "other"):
+        with pytest.raises(RecipeError) as wrong:
+            parse_plain("a: 1\nb: [", Path(name))
+        with pytest.raises(RecipeError) as fully:
+            parse_yaml("a: 1\nb: [", Path(name))
+        assert wrong.value.problems == fully.value.problems
+        assert wrong.value.problems[0].file == Path(name)

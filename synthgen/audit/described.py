@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from synthgen import __version__
@@ -13,7 +14,7 @@ from synthgen.audit.lines import Broken, parsed, small_file
 from synthgen.dataset_folders import FRONT_MATTER
 from synthgen.errors import RecipeError
 from synthgen.export.card import licence, of_splits, sized, tagged
-from synthgen.yamlfile import MAX_BYTES, parse_yaml
+from synthgen.yamlfile import MAX_BYTES, parse_plain
 
 Problem = tuple[str, str | None]
 # What any version of synthgen writes alike.
@@ -53,10 +54,10 @@ def check_card(
             yield "is not what the rest of the dataset says", name
 
 
-def _front(text: str, path: Any) -> dict[str, Any]:
+def _front(text: str, path: Path) -> Mapping[str, Any]:
     if len(text) > MAX_BYTES:
         raise ValueError("its front matter is too long")
-    said = parse_yaml(text, path).data
+    said = parse_plain(text, path)
     return said if isinstance(said, dict) else {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ class Place:
     dataset: Path | None
     finished: bool
 
-    def lock(self) -> dict[str, Any]:
+    def lock(self) -> Mapping[str, Any]:
         """What took effect; empty where that is not there. Raises CannotJudge where it is something else."""
         if self.dataset is None:
             return {}
@@ -42,12 +42,12 @@ class Place:
         return read_lock(path) if path.is_file() else {}
 
 
-def read_lock(path: Path) -> dict[str, Any]:
-    """What took effect, as a file has it. Raises CannotJudge."""
-    from synthgen.yamlfile import LOCK_BYTES, read_yaml
+def read_lock(path: Path) -> Mapping[str, Any]:
+    """What took effect, as a file has it, to be read and not changed. Raises CannotJudge."""
+    from synthgen.yamlfile import LOCK_BYTES, read_plain
 
     try:
-        said = read_yaml(path, LOCK_BYTES).data
+        said = read_plain(path, LOCK_BYTES)
     except RecipeError as error:
         raise CannotJudge(str(error)) from None
     if not isinstance(said, dict):

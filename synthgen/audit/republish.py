@@ -16,7 +16,7 @@ from synthgen.provenance.lock import locked_as
 from synthgen.recipe import Recipe
 
 
-def own_lock(journal: Journal, place: Place, version: int) -> dict[str, Any]:
+def own_lock(journal: Journal, place: Place, version: int) -> Mapping[str, Any]:
     """The lock of a version, which the journal has the digest of. Raises CannotJudge where it is another."""
     lock = place.lock()
     bases = (each for each, _ in journal.finished_versions() if each < version)

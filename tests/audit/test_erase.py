@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -282,15 +283,17 @@ def test_signed_again_or_said_to_be_unsigned(tmp_path: Path, monkeypatch: pytest
     assert erase(place, [third]).unsigned == []
 
 
-@pytest.mark.slow
-def test_somebody_who_reads_is_waited_for(finished: Path) -> None:
+def test_somebody_who_reads_is_waited_for(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their view of the journal still holds what was erased, so it is said that it is not gone."""
     out = with_secret(finished)
+    monkeypatch.setattr("synthgen.journal.BUSY_SECONDS", 0.3)
     with closing(sqlite3.connect(finished / "run.sqlite")) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM records").fetchone()
-        with pytest.raises(RunError):
+        began = time.monotonic()
+        with pytest.raises(RunError, match="somebody is reading"):
             erase(finished, out)
+        assert time.monotonic() - began >= 0.3
         reader.execute("ROLLBACK")
     erase(finished, out)
     assert holding(finished, SECRET) == []

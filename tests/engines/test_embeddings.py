@@ -71,7 +71,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     monkeypatch.setattr(embeddings.random, "uniform", lambda low, high: 0.0)
     monkeypatch.setattr(driver, "open_measurer", lambda chain, _project, _records: InProcess(chain))
     with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield made
         made.shutdown()
