@@ -224,7 +224,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def answers(directory: Path, split: str = "train") -> list[str]:

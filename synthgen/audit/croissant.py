@@ -24,13 +24,22 @@ def croissant(material: Material) -> dict[str, Any]:
 
 
 def croissant_of(
-    manifest: Manifest, lock: Mapping[str, Any], splits: Sequence[str], *, synthetic: bool
+    manifest: Manifest,
+    lock: Mapping[str, Any],
+    splits: Sequence[str],
+    *,
+    synthetic: bool,
+    earlier: bool = False,
 ) -> dict[str, Any]:
-    """What follows from a manifest and a lock. Raises ValueError where they are not what synthgen wrote."""
+    """What follows from a manifest and a lock; `earlier` as it was written at first.
+
+    Raises ValueError where they are not what synthgen wrote.
+    """
     files = {
         name: written.File(item.annotations.bytes, item.digest.sha256)
         for name, item in manifest.subjects.items()
     }
     keys = [signature.keyid for signature in manifest.envelope.signatures]
     rows = manifest.ledger.kept
-    return written.croissant(written.Material(manifest.folder, lock, files, splits, rows, keys, synthetic))
+    material = written.Material(manifest.folder, lock, files, splits, rows, keys, synthetic)
+    return written.croissant(material, earlier=earlier)

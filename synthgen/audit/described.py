@@ -76,15 +76,20 @@ def _bare(said: Any) -> Any:
 def check_croissant(
     manifest: Manifest, lock: Mapping[str, Any], rows: Mapping[str, int], synthetic: bool
 ) -> Iterable[Problem]:
-    """Whether it is what synthgen writes for the dataset; of another version what any of them writes."""
+    """Whether it is what synthgen writes for the dataset, or wrote at first; of another version in part."""
     try:
         said = parsed(small_file(manifest.folder / "croissant.json"), 1)
-        wanted = croissant_of(manifest, lock, sorted(rows), synthetic=synthetic)
+        wanted, first = (
+            croissant_of(manifest, lock, sorted(rows), synthetic=synthetic, earlier=earlier)
+            for earlier in (False, True)
+        )
+        if said == first:
+            return []
+        names = {**wanted, **said} if lock.get("synthgen") == __version__ else ALWAYS
+        return [
+            ("is not what the rest of the dataset says", name)
+            for name in names
+            if said.get(name) != wanted.get(name)
+        ]
     except (Broken, CannotJudge, ValueError, LookupError, TypeError, AttributeError) as error:
         return [(f"cannot be read: {error}"[:300], None)]
-    names = {**wanted, **said} if lock.get("synthgen") == __version__ else ALWAYS
-    return [
-        ("is not what the rest of the dataset says", name)
-        for name in names
-        if said.get(name) != wanted.get(name)
-    ]

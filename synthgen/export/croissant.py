@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from synthgen.export import stated
 from synthgen.export.card import shards_of
 from synthgen.recipe_record import RecordShape
 
 CROISSANT = "croissant.json"
+PROVENANCE = "provenance"
 ENCODINGS = {
     ".jsonl": "application/jsonlines",
     ".parquet": "application/x-parquet",
@@ -23,7 +26,9 @@ ENCODINGS = {
     ".yaml": "application/yaml",
 }
 DATA_TYPES = {"integer": "sc:Integer", "number": "sc:Float", "boolean": "sc:Boolean"}
-KINDS = {"list": "messages", "int64": "integer", "double": "number", "bool": "boolean"}
+KINDS = {"int64": "integer", "double": "number", "bool": "boolean"}
+MESSAGE = {"role": "text", "content": "text"}  # of calls readers find no row where a message has none
+Column = str | Mapping[str, str]  # a kind of value, or those in each of a list of mappings
 # The context that the specification gives, with the vocabulary of PROV.
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -73,14 +78,17 @@ class Material:
     keys: Sequence[str]
     synthetic: bool
 
-    def shards(self, split: str) -> list[str]:
+    def shards(self, split: str, folder: str = "data") -> list[str]:
         """The names of a split's files of Parquet."""
-        named = re.compile(rf"data/{re.escape(split)}-\d+-of-\d+\.parquet")
+        named = re.compile(rf"{folder}/{re.escape(split)}-\d+-of-\d+\.parquet")
         return sorted(name for name in self.files if named.fullmatch(name))
 
 
-def croissant(material: Material) -> dict[str, Any]:
-    """The JSON-LD. Raises ValueError where a file is not one that synthgen wrote."""
+def croissant(material: Material, *, earlier: bool = False) -> dict[str, Any]:
+    """The JSON-LD. Raises ValueError where a file is not one that synthgen wrote.
+
+    With `earlier` what was written before provenance had record sets, and when JSON in JSONL was called text.
+    """
     lock = material.lock
     recipe = lock["recipe"]
     name = str(recipe.get("name"))
@@ -99,14 +107,26 @@ def croissant(material: Material) -> dict[str, Any]:
     licences = lock.get("licences")
     if isinstance(licences, list) and licences:
         whole["license"] = [str(each) for each in licences]
-    whole["distribution"] = _distribution(material)
-    whole["recordSet"] = [_record_set(material, split) for split in material.splits]
+    told_of = [] if earlier else [split for split in material.splits if material.shards(split, PROVENANCE)]
+    whole["distribution"] = [
+        *_files(material),
+        *(
+            _file_set(f"data/{split}", f"data/{shards_of(split, material.splits)}")
+            for split in material.splits
+            if material.shards(split)
+        ),
+        *(_file_set(name, name) for name in map(partial(_stated_in, material), told_of)),
+    ]
+    whole["recordSet"] = [
+        *(_rows(material, split, earlier=earlier) for split in material.splits),
+        *(_statements(material, split) for split in told_of),
+    ]
     whole |= _provenance(lock, material)
     return whole
 
 
-def _distribution(material: Material) -> list[dict[str, Any]]:
-    files = [
+def _files(material: Material) -> list[dict[str, Any]]:
+    return [
         {
             "@type": "cr:FileObject",
             "@id": name,
@@ -119,70 +139,99 @@ def _distribution(material: Material) -> list[dict[str, Any]]:
         for name, item in material.files.items()
         if name != CROISSANT
     ]
-    sets = [
-        {
-            "@type": "cr:FileSet",
-            "@id": _set(split),
-            "name": _plain(_set(split)),
-            "encodingFormat": ENCODINGS[".parquet"],
-            "includes": f"data/{shards_of(split, material.splits)}",
-        }
-        for split in material.splits
-        if material.shards(split)
-    ]
-    return [*files, *sets]
 
 
-def _record_set(material: Material, split: str) -> dict[str, Any]:
+def _file_set(id: str, glob: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": id,
+        "name": _plain(id),
+        "encodingFormat": ENCODINGS[".parquet"],
+        "includes": glob,
+    }
+
+
+def _rows(material: Material, split: str, *, earlier: bool) -> dict[str, Any]:
     parquet = material.shards(split)
-    place = {"fileSet": {"@id": _set(split)}} if parquet else {"fileObject": {"@id": f"{split}.jsonl"}}
+    place = {"fileSet": {"@id": f"data/{split}"}} if parquet else {"fileObject": {"@id": f"{split}.jsonl"}}
+    columns = _of_parquet(material, parquet[0]) if parquet else _of_jsonl(material, earlier=earlier)
+    return _record_set(split, place, columns)
 
-    def source(column: str, **transform: str) -> dict[str, Any]:
-        transforms = {"transform": transform} if transform else {}
-        return {**place, "extract": {"column": column}, **transforms}
 
+def _statements(material: Material, split: str) -> dict[str, Any]:
+    """What is stated of each row: a record set of its own, with the same key."""
+    columns: dict[str, Column] = {}
+    for field in stated.schema(grows=bool(_mapping(material.lock["recipe"]).get("grow"))):
+        parts = getattr(getattr(field.type, "value_type", None), "fields", None)
+        columns[field.name] = (
+            _kind(field.type) if parts is None else {part.name: _kind(part.type) for part in parts}
+        )
+    place = {"fileSet": {"@id": _stated_in(material, split)}}
+    return _record_set(f"{PROVENANCE}/{split}", place, columns)
+
+
+def _stated_in(material: Material, split: str) -> str:
+    return f"{PROVENANCE}/{shards_of(split, material.splits)}"
+
+
+def _record_set(id: str, place: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, Any]:
     fields = []
-    for name, kind in _columns(material, parquet).items():
-        id = f"{split}/{name}"
-        data = DATA_TYPES.get(kind, "sc:Text")
-        field: dict[str, Any] = {"@type": "cr:Field", "@id": id, "name": _plain(name), "dataType": data}
-        if kind in ("messages", "tool messages"):  # of calls readers find no row where a message has none
-            del field["dataType"]
-            field["repeated"] = True
-            field["subField"] = [
-                {
-                    "@type": "cr:Field",
-                    "@id": f"{id}/{part}",
-                    "name": part,
-                    "dataType": "sc:Text",
-                    "source": source(name, jsonPath=f"$[*].{part}"),
-                }
-                for part in ("role", "content")
-            ]
-        else:
-            field["source"] = source(name)
-        fields.append(field)
-    keyed = {"key": {"@id": f"{split}/id"}}
-    return {"@type": "cr:RecordSet", "@id": split, "name": _plain(split), **keyed, "field": fields}
+    for name, column in columns.items():
+        source = {**place, "extract": {"column": name}}
+        if isinstance(column, str):
+            fields.append(_field(f"{id}/{name}", name, column, source))
+            continue
+        within = [
+            _field(f"{id}/{name}/{part}", part, kind, {**source, "transform": {"jsonPath": f"$[*].{part}"}})
+            for part, kind in column.items()
+        ]
+        listed = {"@type": "cr:Field", "@id": f"{id}/{name}", "name": _plain(name)}
+        fields.append({**listed, "repeated": True, "subField": within})
+    return {
+        "@type": "cr:RecordSet",
+        "@id": id,
+        "name": _plain(id),
+        "key": {"@id": f"{id}/id"},
+        "field": fields,
+    }
 
 
-def _columns(material: Material, parquet: list[str]) -> dict[str, str]:
-    """The fields in order, each with its kind."""
-    if parquet:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+def _field(id: str, name: str, kind: str, source: Mapping[str, Any]) -> dict[str, Any]:
+    said = {"@type": "cr:Field", "@id": id, "name": _plain(name), "dataType": DATA_TYPES.get(kind, "sc:Text")}
+    return {**said, **({"repeated": True} if kind == "texts" else {}), "source": source}
 
-        try:
-            schema = pq.read_schema(material.dataset / parquet[0])
-            return {str(field.name): KINDS.get(str(field.type).partition("<")[0], "text") for field in schema}
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{parquet[0]} is not Parquet: {error}") from None
+
+def _of_parquet(material: Material, name: str) -> dict[str, Column]:
+    """The columns in order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(material.dataset / name)
+        kinds = {str(field.name): _kind(field.type) for field in schema}
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{name} is not Parquet: {error}") from None
+    return {each: MESSAGE if kind == "texts" else kind for each, kind in kinds.items()}
+
+
+def _of_jsonl(material: Material, *, earlier: bool) -> dict[str, Column]:
+    """The columns in order, but for those that may hold any JSON, of which Croissant has no type."""
     try:
         kinds = RecordShape.model_validate(material.lock["recipe"].get("record")).kinds
     except ValueError as error:
         raise ValueError(f"recipe.lock.yaml is not what synthgen wrote: {error}"[:300]) from None
-    stated = _mapping(material.lock["recipe"].get("output")).get("provenance") == "column"
-    return {"id": "text", **kinds, **({"provenance": "text"} if stated else {})}
+    if _mapping(material.lock["recipe"].get("output")).get("provenance") == "column":
+        kinds = {**kinds, "provenance": "text"}
+    return {
+        name: MESSAGE if kind in ("messages", "tool messages") else kind
+        for name, kind in {"id": "text", **kinds}.items()
+        if earlier or kind != "json"
+    }
+
+
+def _kind(type: Any) -> str:
+    name = str(type).partition("<")[0]
+    return "texts" if name == "list" else KINDS.get(name, "text")
 
 
 def _provenance(lock: Mapping[str, Any], material: Material) -> dict[str, Any]:
@@ -219,10 +268,6 @@ def _provenance(lock: Mapping[str, Any], material: Material) -> dict[str, Any]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _set(split: str) -> str:
-    return f"data/{split}"
 
 
 def _plain(name: str) -> str:

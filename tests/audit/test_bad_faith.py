@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from synthgen.audit.croissant import croissant_of
+from synthgen.audit.material import Material
 from synthgen.audit.verify import verify
 from synthgen.provenance.merkle import leaf_hash, root_of
 from synthgen.recurate import recurate
@@ -295,6 +297,20 @@ def test_croissant_that_says_something_else(place: Path, change: str) -> None:
     path.write_bytes(orjson.dumps(said, option=AS_WRITTEN))
     fitting(place / "dataset")
     assert "croissant.json" in found(verify(place / "dataset"))
+
+
+def test_croissant_as_it_was_written_at_first(place: Path) -> None:
+    dataset = place / "dataset"
+    material = Material(dataset)
+    first = croissant_of(material.manifest, material.lock, material.splits, synthetic=True, earlier=True)
+    assert {item["@id"] for item in first["recordSet"]} == {"train", "test"}
+    (dataset / "croissant.json").write_bytes(orjson.dumps(first, option=AS_WRITTEN))
+    fitting(dataset)
+    assert verify(dataset).intact
+    first["recordSet"].pop()
+    (dataset / "croissant.json").write_bytes(orjson.dumps(first, option=AS_WRITTEN))
+    fitting(dataset)
+    assert "croissant.json" in found(verify(dataset))
 
 
 @pytest.mark.parametrize(
