@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import ValidationError
 
+from synthgen.audit.cache import check_cache
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import Broken, lines, parsed
+from synthgen.audit.material import mapping
 from synthgen.audit.place import LOCK, journal_of, read_lock
 from synthgen.audit.unkept import FAILED, Unkept
 from synthgen.errors import UsageError
@@ -82,6 +84,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None, *, version_of
             _check_lock(directory, journal, version, findings)
             _check_answers(directory, journal, version, findings)
             _check_sessions(directory, journal, version, findings)
+            check_cache(journal, version, verdict.states, bool(verdict.erased), findings)
         verdict.journal = True
     except OtherVersion as error:
         if not findings:
@@ -93,7 +96,7 @@ def check_run(directory: Path, verdict: Verdict, key: Path | None, *, version_of
         findings.add(f"is damaged: {error}", "run.sqlite")
     except Broken as broken:
         findings.add(f"line {broken.number} {broken}", broken.file or LEDGER)
-    except (ValueError, TypeError, AttributeError) as error:  # columns that hold something else
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # columns hold something else
         findings.add(f"is not a journal that synthgen wrote: {error}", "run.sqlite")
     except OSError as error:
         findings.add(f"cannot be read: {error.strerror}", str(error.filename or ""))
@@ -131,6 +134,9 @@ def _check_lock(directory: Path, journal: sqlite3.Connection, version: int, find
     except CannotJudge as error:
         findings.add(str(error)[:300], LOCK)
         return
+    name = journal.execute("SELECT value FROM meta WHERE key = 'recipe'").fetchone()[0]
+    if name != mapping(lock.get("recipe")).get("name"):
+        findings.add(f"is not the one of {LOCK}", "run.sqlite", None, "recipe")
     query = "SELECT version FROM versions WHERE version < ? ORDER BY version DESC LIMIT ?"
     bases = [int(base) for (base,) in journal.execute(query, (version, MOST_VERSIONS))]
     if not locked_as(digest, lock, bases):
