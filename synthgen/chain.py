@@ -99,24 +99,19 @@ class ChainFilter:
     @cached_property
     def key(self) -> str:
         """Digest of what a measurement depends on besides the record: code, parameters, files and `of`."""
-        depends: dict[str, Any] = {
-            "code": self.definition.code_sha256(),
-            "params": dict(self.params),
-            "of": self.of,
-        }
-        if self.model:
-            depends["model"] = self.model
-        if self.files:
-            depends["files"] = {
+        bounds = {} if self.runs else {"min": self.min, "max": self.max}
+        return measuring_key(
+            self.definition.code_sha256(),
+            self.params,
+            self.of,
+            self.model,
+            {
                 parameter: [[file.name, file.sha256] for file in files]
                 for parameter, files in self.files.items()
-            }
-        if self.weights:
-            depends["weights"] = dict(self.weights)
-        if not self.runs:
-            bounds = {"min": self.min, "max": self.max}
-            depends |= {name: bounds[name] for name in self.definition.given if name in bounds}
-        return sha256(canonical(depends))
+            },
+            self.weights,
+            {name: bounds[name] for name in self.definition.given if name in bounds},
+        )
 
     @cached_property
     def weights(self) -> Mapping[str, str]:
@@ -191,6 +186,49 @@ def _address(url: str) -> str:
 
 def _digest(weights: Path) -> str:
     return folder_digest(weights) if weights.is_dir() else file_digest(weights)
+
+
+def measuring_key(
+    code: str,
+    params: Mapping[str, Any],
+    of: str,
+    model: str,
+    files: Mapping[str, Sequence[Sequence[str]]],
+    weights: Mapping[str, str],
+    bounds: Mapping[str, float | None],
+) -> str:
+    """Digest of what measurements depend on; `bounds` are those that the filter's code is given."""
+    depends: dict[str, Any] = {"code": code, "params": dict(params), "of": of}
+    if model:
+        depends["model"] = model
+    if files:
+        depends["files"] = files
+    if weights:
+        depends["weights"] = dict(weights)
+    return sha256(canonical({**depends, **bounds}))
+
+
+def described_keys(said: Mapping[str, Any]) -> set[str]:
+    """The keys that a filter may have which is described so: which bounds its code is given is not said.
+
+    Where a parameter was an address with a password, which a description has not, none of them is right.
+    """
+    files = {
+        parameter: [[file["path"], file["sha256"]] for file in named]
+        for parameter, named in said.get("files", {}).items()
+    }
+    models = {
+        str(said.get("model", "")),
+        "" if said.get("model") == "default" else str(said.get("model", "")),
+    }
+    return {
+        measuring_key(
+            said["code_sha256"], said["params"], said["of"], model, files, said.get("weights", {}),
+            {name: said[name] for name in given},
+        )
+        for model in models
+        for given in ((), ("min",), ("max",), ("min", "max"))
+    }  # fmt: skip
 
 
 def describe(link: ChainFilter) -> dict[str, Any]:

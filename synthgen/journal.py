@@ -254,7 +254,8 @@ class Journal(Commits):
             )
 
     def finish_version(self, version: int, summary: Mapping[str, Any]) -> None:
-        """Its files are written."""
+        """Its files are written. Where on this machine that is does not stay."""
+        summary = {name: value for name, value in summary.items() if name != "dir"}
         self.flush()
         with self._writing():
             self._write.execute(

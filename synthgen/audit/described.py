@@ -11,6 +11,7 @@ from synthgen.audit.croissant import croissant_of
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.lines import Broken, parsed, small_file
+from synthgen.audit.material import mappings
 from synthgen.dataset_folders import FRONT_MATTER
 from synthgen.errors import RecipeError
 from synthgen.export.card import licence, of_splits, sized, tagged
@@ -87,9 +88,20 @@ def check_croissant(
             return []
         names = {**wanted, **said} if lock.get("synthgen") == __version__ else ALWAYS
         return [
-            ("is not what the rest of the dataset says", name)
+            (f"is not what the rest of the dataset says{_of_files(said, wanted, name)}", name)
             for name in names
             if said.get(name) != wanted.get(name)
         ]
     except (Broken, CannotJudge, ValueError, LookupError, TypeError, AttributeError) as error:
         return [(f"cannot be read: {error}"[:300], None)]
+
+
+def _of_files(said: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> str:
+    """Which files' digests are others: it may be one of them that somebody changed."""
+    if name != "distribution":
+        return ""
+    stated, there = (
+        {each.get("name"): each.get("sha256") for each in mappings(side.get(name))} for side in (said, wanted)
+    )
+    others = [str(file)[:80] for file, digest in there.items() if stated.get(file) != digest]
+    return f" of {', '.join(others[:5])}" if others else ""

@@ -6,7 +6,7 @@ import filecmp
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import ValidationError
 
+from synthgen.audit.cache import check_cache
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import Broken, lines, parsed
+from synthgen.audit.material import mapping
 from synthgen.audit.place import LOCK, journal_of, read_lock
+from synthgen.audit.unkept import FAILED, Unkept
 from synthgen.errors import UsageError
 from synthgen.export.dataset import ANSWERS, SESSIONS
 from synthgen.journal_entries import STATES, RecordEntry, asked_by_filters
@@ -28,18 +31,15 @@ from synthgen.provenance.lock import locked_as
 from synthgen.provenance.manifest import MANIFEST, REPORT
 from synthgen.provenance.merkle import Growing, leaf_hash
 from synthgen.provenance.schema import CheckpointLine, SessionLine
-from synthgen.provenance.statement import ledger_entry, row_bytes, statement
+from synthgen.provenance.statement import ledger_entry, statement
 
 if TYPE_CHECKING:
     from synthgen.audit.verify import FolderVerdict
 
 LEDGER = "dataset/provenance/ledger.jsonl"
-DROPPED = "dropped.jsonl"
 OF_A_VERSION = ("dataset", REPORT)
 OF_THE_RUN = (*OF_A_VERSION, "versions", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.lock")
 MOST_VERSIONS = 1000  # that one may have been made from
-FAILED = "failed.jsonl"
-ADDED = ("dropped_by", "measurements")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def check_run(
     try:
         place, version = journal_of(directory)
         if place is None:
-            _check_dropped(directory, findings, verdict.erased)
+            _check_unkept(directory, findings, verdict.erased)
             return
         with closing(open_for_reading(place)) as journal:
             version = _version(journal, version)
@@ -79,6 +79,7 @@ def check_run(
             _check_lock(directory, journal, version, findings)
             _check_answers(directory, journal, version, findings)
             _check_sessions(directory, journal, version, findings)
+            check_cache(journal, version, verdict.states, bool(verdict.erased), findings)
         verdict.journal = True
     except OtherVersion as error:
         if not findings:
@@ -90,7 +91,7 @@ def check_run(
         findings.add(f"is damaged: {error}", "run.sqlite")
     except Broken as broken:
         findings.add(f"line {broken.number} {broken}", broken.file or LEDGER)
-    except (ValueError, TypeError, AttributeError) as error:  # columns that hold something else
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # columns hold something else
         findings.add(f"is not a journal that synthgen wrote: {error}", "run.sqlite")
     except OSError as error:
         findings.add(f"cannot be read: {error.strerror}", str(error.filename or ""))
@@ -128,6 +129,9 @@ def _check_lock(directory: Path, journal: sqlite3.Connection, version: int, find
     except CannotJudge as error:
         findings.add(str(error)[:300], LOCK)
         return
+    name = journal.execute("SELECT value FROM meta WHERE key = 'recipe'").fetchone()[0]
+    if name != mapping(lock.get("recipe")).get("name"):
+        findings.add(f"is not the one of {LOCK}", "run.sqlite", None, "recipe")
     query = "SELECT version FROM versions WHERE version < ? ORDER BY version DESC LIMIT ?"
     bases = [int(base) for (base,) in journal.execute(query, (version, MOST_VERSIONS))]
     if not locked_as(digest, lock, bases):
@@ -226,16 +230,21 @@ def _check_sessions(directory: Path, journal: sqlite3.Connection, version: int, 
                 findings.add(f"is not what {SESSIONS} has", "run.sqlite", name, field)
 
 
+def _last_session(directory: Path) -> int | None:
+    """That wrote the files; None where sessions.jsonl is not there, or not in order: that is found there."""
+    try:
+        return max((said.session for said in _sessions(directory)), default=None)
+    except (Broken, OSError):
+        return None
+
+
 def _check_answers(directory: Path, journal: sqlite3.Connection, version: int, findings: Findings) -> None:
     """What stands behind each record in the journal is what it was when the run's files were written."""
     path = directory / ANSWERS
-    try:
-        until = max((said.session for said in _sessions(directory)), default=None)
-    except Broken:
-        return  # that is found with the sessions
+    until = _last_session(directory)
     if until is None or not path.is_file():
         return  # an earlier synthgen wrote no such files; what is missing is found by the manifest
-    answers, published = Answers(journal, until), _entries(path)
+    answers, published = Answers(journal, until), enumerate(lines(path), 1)
     try:
         for entry, body in stored_records(journal, version, original=True):
             before = entry.original
@@ -244,15 +253,19 @@ def _check_answers(directory: Path, journal: sqlite3.Connection, version: int, f
             digest = answers.digest(entry)
             if digest is None:
                 continue
-            said = next(published, None)
-            if said is None or said.get("id") != entry.id:
-                findings.add(f"stands where {entry.id} should", ANSWERS, str((said or {}).get("id"))[:80])
+            number, line = next(published, (0, b"{}"))
+            said = parsed(line, number)
+            if said.get("id") != entry.id:
+                findings.add(f"stands where {entry.id} should", ANSWERS, str(said.get("id"))[:80])
                 return
+            if said != {"id": entry.id, "sha256": said.get("sha256")}:
+                findings.add("is not as synthgen writes it", ANSWERS, entry.id)
             if said.get("sha256") != digest:
                 message = f"its requests' answers or errors, or its own, are not those of {ANSWERS}"
                 findings.add(message, "run.sqlite", entry.id, "answers")
-        for more in published:
-            findings.add("was added: there is no such record", ANSWERS, str(more.get("id"))[:80])
+        for number, line in published:
+            name = str(parsed(line, number).get("id"))[:80]
+            findings.add("was added: there is no such record", ANSWERS, name)
     except Broken as broken:
         findings.add(f"line {broken.number} {broken}", ANSWERS)
 
@@ -264,10 +277,11 @@ def _check_journal(
     findings: Findings,
     erased: frozenset[str],
 ) -> None:
-    chain = journal.execute("SELECT chain FROM versions WHERE version = ?", (version,)).fetchone()
-    bounds = {link["name"]: link for link in orjson.loads(chain[0])} if chain and chain[0] else {}
+    row = journal.execute("SELECT chain FROM versions WHERE version = ?", (version,)).fetchone()
+    chain = {link["name"]: link for link in orjson.loads(row[0])} if row and row[0] else {}
     ledger = lines(directory / LEDGER)
-    dropped = _dropped(directory)
+    unkept = Unkept(directory, findings, failed=FAILED not in _others(directory))
+    until = _last_session(directory)
     tree = Growing()
     for entry, body in stored_records(journal, version):
         line = ledger_entry(entry, statement(entry, body))
@@ -283,44 +297,23 @@ def _check_journal(
         elif said != line:
             findings.add("in the journal is not what the ledger has", "run.sqlite", entry.id)
         _check_asked(entry, journal, findings)
-        if entry.state == "dropped" and entry.erased is None:
-            _compare_dropped(next(dropped, None), entry, body, bounds, findings)
+        if entry.leaf not in (None, leaf_hash(line)):
+            findings.add("is not what was judged: its leaf is another", "run.sqlite", entry.id, "leaf")
+        if entry.erased is None:
+            unkept.compare(entry, body, chain, _errors(entry, journal, until))
     for number, line in enumerate(ledger, tree.size + 1):
         name = str(parsed(line, number).get("id"))[:80]
         findings.add("is in the ledger, and not in the journal", LEDGER, name)
-    for more in dropped:
-        findings.add("was added: no such record was dropped there", DROPPED, str(more.get("id"))[:80])
+    unkept.ends()
     _check_requests(journal, findings)
 
 
-def _compare_dropped(
-    said: dict[str, Any] | None,
-    entry: RecordEntry,
-    body: bytes | None,
-    bounds: Mapping[str, Any],
-    findings: Findings,
-) -> None:
-    if said is None:
-        findings.add("is missing", DROPPED, entry.id)
-        return
-    id, by = str(said.get("id"))[:80], str(entry.dropped_by)
-    row = {key: value for key, value in said.items() if key not in ADDED}
-    verdict, bound = entry.verdicts.get(by, {}), bounds.get(by, {})
-    why = {
-        "filter": by,
-        "value": verdict.get("value"),
-        "min": bound.get("min"),
-        "max": bound.get("max"),
-        "detail": verdict.get("detail"),
-    }
-    if id != entry.id:
-        findings.add(f"stands where {entry.id} should", DROPPED, id, "id")
-    elif body is not None and orjson.dumps(row) != row_bytes(entry.id, body):
-        findings.add("its row is not the one that was dropped", DROPPED, id)
-    elif said.get("dropped_by") != why:
-        findings.add(f"is not why it was dropped: that was {by}", DROPPED, id, "dropped_by")
-    elif said.get("measurements") != entry.verdicts:
-        findings.add("are not what was measured", DROPPED, id, "measurements")
+def _errors(entry: RecordEntry, journal: sqlite3.Connection, until: int | None) -> list[str]:
+    """Of every try at the requests of a record that failed, until the files were written."""
+    if entry.state != "failed":
+        return []
+    query = "SELECT error FROM failures WHERE key = ?1 AND (?2 IS NULL OR session <= ?2) ORDER BY rowid"
+    return [said for key in entry.requests for (said,) in journal.execute(query, (key, until))]
 
 
 def _check_asked(entry: RecordEntry, journal: sqlite3.Connection, findings: Findings) -> None:
@@ -338,28 +331,15 @@ def _check_requests(journal: sqlite3.Connection, findings: Findings) -> None:
             findings.add("its body is not the one that was asked", "run.sqlite", name, "requests")
 
 
-def _check_dropped(directory: Path, findings: Findings, erased: frozenset[str]) -> None:
+def _check_unkept(directory: Path, findings: Findings, erased: frozenset[str]) -> None:
     """Without a journal: the same records in the same order as the ledger has them."""
-    dropped = _dropped(directory)
+    unkept = Unkept(directory, findings)
     for entry in _entries(directory / LEDGER):
-        if entry.get("state") == "dropped" and entry.get("id") not in erased:
-            said = next(dropped, None)
-            if said is None or said.get("id") != entry.get("id"):
-                findings.add("is not where the ledger has it", DROPPED, str(entry.get("id"))[:80])
-                return
-    for more in dropped:
-        findings.add("was added: the ledger has no such record", DROPPED, str(more.get("id"))[:80])
+        if entry.get("id") not in erased:
+            unkept.named(str(entry.get("state")), str(entry.get("id"))[:80])
+    unkept.ends()
 
 
-def _entries(path: Path, name: str | None = None) -> Iterator[dict[str, Any]]:
-    try:
-        for number, line in enumerate(lines(path), 1):
-            yield parsed(line, number)
-    except Broken as broken:
-        broken.file = name
-        raise
-
-
-def _dropped(directory: Path) -> Iterator[dict[str, Any]]:
-    path = directory / DROPPED
-    return _entries(path, DROPPED) if path.is_file() else iter(())
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines(path), 1):
+        yield parsed(line, number)

@@ -72,6 +72,7 @@ class Walk:
         self._claims = claims
         self._roots = dict.fromkeys((claim.size for claim in claims), "")  # that the ledger had, by its size
         self._reading = LEDGER
+        self._gone = b""  # the list of what was erased, as it stands there
         self._ids = array("Q")  # the first halves of ids, to see which are there twice
         self._rows: dict[str, int] | None = None  # of each split; None where the walk did not come to its end
         self._lock: Mapping[str, Any] = {}
@@ -122,7 +123,8 @@ class Walk:
         if ERASED not in self._manifest.subjects or not (self._folder / ERASED).is_file():
             return frozenset()
         try:
-            said = parsed(small_file(self._folder / ERASED, LIST_BYTES), 1)["erased"]
+            self._gone = small_file(self._folder / ERASED, LIST_BYTES)
+            said = parsed(self._gone, 1)["erased"]
             return frozenset(str(each["id"]) for each in said)
         except (CannotJudge, LookupError, TypeError) as error:
             raise Broken(f"holds no list of what was erased: {error}", 1) from None
@@ -180,7 +182,8 @@ class Walk:
     def _walk(self) -> None:
         self._reading = LEDGER
         heads = self._heads()
-        tree, states, erased = Growing(), Counter[str](), 0
+        tree, states = Growing(), Counter[str]()
+        erased: list[dict[str, str]] = []
         self._note_root(tree)
         for seen, line in enumerate(lines(self._folder / LEDGER), 1):
             self._reading = LEDGER
@@ -198,7 +201,7 @@ class Walk:
             self._note_root(tree)
             states[state] += 1
             if id in self._verdict.erased:
-                erased += 1
+                erased.append({"id": id, "state": state})
                 continue
             if state == "kept":
                 self._kept(id, stated, heads)
@@ -206,8 +209,7 @@ class Walk:
                 self._found(f"there is no state {state[:40]!r}", LEDGER, id, "state")
         for head in heads:
             self._nothing_left(head)
-        if erased != len(self._verdict.erased):
-            self._found("names records that the ledger has not", ERASED)
+        self._compare_erased(erased)
         self._compare(tree, states)
         self._extends(tree.size)
         self._no_id_twice()
@@ -261,6 +263,15 @@ class Walk:
             self._reading = name
             if next(rows, None) is not None:
                 self._found("has more rows than its provenance", name)
+
+    def _compare_erased(self, there: list[dict[str, str]]) -> None:
+        """The list of what was erased names records of the ledger, in its order, with their states."""
+        if len(there) != len(self._verdict.erased):
+            self._found("names records that the ledger has not", ERASED)
+        elif self._gone and self._gone != orjson.dumps({"erased": there}):
+            said = parsed(self._gone, 1)["erased"]
+            other = next((each["id"] for each, now in zip(said, there, strict=False) if each != now), None)
+            self._found("is not as synthgen writes it for what the ledger has", ERASED, other)
 
     def _compare(self, tree: Growing, states: Counter[str]) -> None:
         said = self._manifest.ledger

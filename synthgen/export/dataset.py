@@ -13,7 +13,7 @@ import orjson
 
 from synthgen.digests import sha256
 from synthgen.errors import RunError
-from synthgen.export.card import Bounded, Published, card
+from synthgen.export.card import Published, card
 from synthgen.export.croissant import CROISSANT, File, Material, croissant
 from synthgen.export.durable import publish, remove, staging, told, write_bytes
 from synthgen.export.measured import Measured
@@ -101,7 +101,7 @@ def write_failures(directory: Path, journal: Journal, version: int) -> None:
             for entry, _ in journal.records(version, "failed"):
                 if entry.erased is not None:
                     continue
-                failed.write(_failed_row(entry, journal))
+                failed.write(failed_row(entry, journal.errors(entry.requests)))
         publish(staged, directory)
 
 
@@ -204,12 +204,13 @@ def _write_rows(staged: Path, about: Published, journal: Journal, version: int) 
             if entry.state == "failed":
                 if failed is None:
                     failed = stack.enter_context(JsonlWriter(staged / "failed.jsonl"))
-                failed.write(_failed_row(entry, journal))
+                failed.write(failed_row(entry, journal.errors(entry.requests)))
                 continue
             assert written_row is not None
             row = orjson.loads(written_row)
             if entry.state == "dropped":
-                dropped.write(_dropped_row(row, entry, bounds))
+                link = bounds[str(entry.dropped_by)]
+                dropped.write(dropped_row(row, entry, link.min, link.max))
                 continue
             name = (entry.verdicts.get(straddle, {}).get("detail") or {}).get("split") or places.of(entry.id)
             whole = splits[name].write(row, written_row, said)
@@ -239,22 +240,25 @@ def checked_leaf(entry: RecordEntry, line: bytes, journal: Path) -> bytes:
     return leaf
 
 
-def _dropped_row(row: dict[str, Any], entry: RecordEntry, bounds: Mapping[str, Bounded]) -> dict[str, Any]:
+def dropped_row(
+    row: dict[str, Any], entry: RecordEntry, low: float | None, high: float | None
+) -> dict[str, Any]:
+    """The line of dropped.jsonl for a record: its row, and what dropped it, with that filter's bounds."""
     assert entry.dropped_by is not None
-    link, verdict = bounds[entry.dropped_by], entry.verdicts[entry.dropped_by]
+    verdict = entry.verdicts[entry.dropped_by]
     row["dropped_by"] = {
         "filter": entry.dropped_by,
         "value": verdict["value"],
-        "min": link.min,
-        "max": link.max,
+        "min": low,
+        "max": high,
         "detail": verdict.get("detail"),
     }
     row["measurements"] = entry.verdicts
     return row
 
 
-def _failed_row(entry: RecordEntry, journal: Journal) -> dict[str, Any]:
-    errors = journal.errors(entry.requests)
+def failed_row(entry: RecordEntry, errors: Sequence[str]) -> dict[str, Any]:
+    """The line of failed.jsonl for a record, with the errors of every try at its requests."""
     return {
         "id": entry.id,
         "task": entry.task,

@@ -20,6 +20,7 @@ from synthgen.audit.findings import CannotJudge
 from synthgen.audit.recorded import Answer
 from synthgen.audit.replay import Asking, Replays, replay
 from synthgen.cli import app
+from synthgen.cli.audit.replay import show
 from synthgen.engines.base import Completion, ModelIdentity, Request, RequestRetryable, Token
 from synthgen.errors import UsageError
 from tests.support import FakeEngine, answer_of, loaded, project, recipe, run_it
@@ -346,3 +347,20 @@ def test_the_embedded_engine_replays_bit_for_bit(
             assert bits.outcome == "differs"
         assert bits.token is not None
         assert (bits.token_before, bits.token_now) == (" zebra", None)
+
+
+def test_what_many_requests_have_in_common_is_said_once(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(replay(finished, sample=3, asking=Asking(own=FakeEngine(answer, identity=identity(processor="q")))))
+    said = capsys.readouterr().out.splitlines()
+    [line] = [each for each in said if each.startswith("!")]
+    assert "engine not comparable: processor: p, now q  (" in line
+    assert re.search(r"\d+ times in 3 records, such as [0-9a-f]{32}\)$", line)
+    assert said[-1].startswith("engine      ")
+    show(replay(finished, sample=3, asking=Asking(own=engine(lambda _: "other"))))
+    said = capsys.readouterr().out.splitlines()
+    assert all("engine differs in request" in each for each in said if each.startswith("!"))
+    changed(finished, "UPDATE completions SET text = 'another'")
+    show(replay(finished, sample=3))
+    assert "transcript differs" in capsys.readouterr().out.splitlines()[0]

@@ -19,6 +19,7 @@ from synthgen.cli.options import (
     out_json,
     plain,
 )
+from synthgen.plural import many
 
 if TYPE_CHECKING:
     from synthgen.audit.bits import Bits
@@ -54,23 +55,21 @@ def replay(
     if as_json:
         out_json(found.as_json())
     else:
-        _show(found)
+        show(found)
     if found.exit_code:
         raise typer.Exit(found.exit_code)
 
 
-def _show(found: Replays) -> None:
-    shown = 0
-    for record in found.records:
-        said = [f"differs: {each}" for each in record.transcript.differs]
-        said += [f"not judged: {each}" for each in record.transcript.unjudged]
-        said += [_told(bits) for bits in record.bits if bits.outcome != "bit"]
-        shown += bool(said)
-        if shown <= SHOWN:
-            for each in said:
-                out(f"! {record.id}  {plain(each, 300)}")
-    if shown > SHOWN:
-        out(f"! and {shown - SHOWN:,} more records (--json lists all)")
+def show(found: Replays) -> None:
+    """The findings, each once, and how many there were of what."""
+    said = _grouped(found)
+    for line, (ids, count) in list(said.items())[:SHOWN]:
+        where = f"record {ids[0]}" if len(ids) == 1 else f"{many(len(ids), 'record')}, such as {ids[0]}"
+        if count > len(ids):
+            where = f"{count:,} times in {where}"
+        out(f"! {plain(line, 300)}  ({plain(where, 120)})")
+    if len(said) > SHOWN:
+        out(f"! and {len(said) - SHOWN:,} more findings (--json lists all)")
     for what, counts in (("transcript", found.transcripts), ("engine", found.bits)):
         if what == "engine" and not found.asked:
             out("engine      not asked")
@@ -79,16 +78,39 @@ def _show(found: Replays) -> None:
         out(f"{what:<10}  {told or 'no request'}")
 
 
+def _grouped(found: Replays) -> dict[str, tuple[list[str], int]]:
+    """What is wrong, what differs first: each said once, with the records that it is of, and how often."""
+    said: list[tuple[int, str, str]] = []
+    for record in found.records:
+        said += [(0, f"transcript differs: {each}", record.id) for each in record.transcript.differs]
+        said += [(2, f"transcript not judged: {each}", record.id) for each in record.transcript.unjudged]
+        said += [
+            (1 if bits.outcome == "differs" else 3, _told(bits), record.id)
+            for bits in record.bits
+            if bits.outcome != "bit"
+        ]
+    groups: dict[str, tuple[list[str], int]] = {}
+    for _, line, id in sorted(said, key=lambda each: each[0]):
+        ids, count = groups.setdefault(line, ([], 0))
+        if id not in ids[-1:]:
+            ids.append(id)
+        groups[line] = (ids, count + 1)
+    return groups
+
+
 def _told(bits: Bits) -> str:
-    told = f"request {bits.key[:12]} {bits.outcome}"
+    """Where it is not comparable the points alone, which many requests have in common."""
+    if bits.outcome != "differs":
+        return f"engine {bits.outcome}: {'; '.join(bits.points)}"
+    told = f"engine differs in request {bits.key[:12]}"
     if bits.points:
         told += f" ({'; '.join(bits.points)})"
-    if bits.at is not None:
-        place = f"character {bits.at:,}"
-        if bits.token is not None:
-            one, other = (
-                "the end" if each is None else repr(each) for each in (bits.token_before, bits.token_now)
-            )
-            place = f"token {bits.token:,}, {one}, now {other}, {place}"
-        told += f": first at {place}: {bits.before!r}, now {bits.now!r}"
-    return told
+    if bits.at is None:
+        return told
+    place = f"character {bits.at:,}"
+    if bits.token is not None:
+        one, other = (
+            "the end" if each is None else repr(each) for each in (bits.token_before, bits.token_now)
+        )
+        place = f"token {bits.token:,} ({one}, now {other}), {place}"
+    return f"{told} from {place}: {bits.before!r}, now {bits.now!r}"
