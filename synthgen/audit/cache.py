@@ -16,7 +16,8 @@ from synthgen.audit.agreement import AUDIT
 from synthgen.audit.findings import MOST, Findings
 from synthgen.audit.material import mapping
 from synthgen.chain import described_keys
-from synthgen.journal import SCHEMA_VERSION, STATES
+from synthgen.journal_entries import STATES
+from synthgen.journal_schema import SCHEMA_VERSION
 
 FILE = "run.sqlite"
 COMMANDS = ("run", "curate")

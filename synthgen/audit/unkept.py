@@ -11,7 +11,7 @@ import orjson
 from synthgen.audit.findings import Findings
 from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.export.dataset import dropped_row, failed_row
-from synthgen.journal import RecordEntry
+from synthgen.journal_entries import RecordEntry
 from synthgen.provenance.statement import row_bytes
 
 DROPPED = "dropped.jsonl"
