@@ -148,6 +148,7 @@ def test_what_is_refused(hub: Hub, finished: Path, tmp_path: Path) -> None:
     nowhere = Hub("http://127.0.0.1:9")
     _, err = pushed(nowhere, finished, "me/rows", cwd=tmp_path, code=1)
     assert "the Hub did not take me/rows" in err
+    assert "nothing answered" in err
     assert "Traceback" not in err
     _, err = pushed(hub, finished, "not/a/name", cwd=tmp_path, code=2)
     assert "is no repository" in err
