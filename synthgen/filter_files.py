@@ -147,7 +147,7 @@ def check_params(
                 where = ".".join(map(str, (key, *at)))
                 # The sentence of a check in the annotation says itself what is wrong.
                 colon = ":" if wrong["type"] == "value_error" else ""
-                problems.append((key, f"{where} of filter {definition.name}{colon} {words(wrong)}", None))
+                problems.append((key, f"'{where}' of filter {definition.name}{colon} {words(wrong)}", None))
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in params:
             problems.append((key, f"filter {definition.name} needs {key!r}", None))

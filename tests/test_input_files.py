@@ -68,7 +68,7 @@ def test_they_are_in_the_lock_and_in_what_a_measurement_depends_on(tmp_path: Pat
         ({"files": "data/c.jsonl"}, "there is no file data/c.jsonl", "data/b.jsonl"),
         ({"files": ["../x"]}, "../x leads out of the project", "--allow-path"),
         ({"files": "data/a.jsonl", "one": "data/*.jsonl"}, "names 3 files, and one takes one", None),
-        ({"files": 3}, "files of filter known", None),
+        ({"files": 3}, "'files' of filter known", None),
         ({}, "filter known needs 'files'", None),
     ],
 )

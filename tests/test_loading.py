@@ -111,7 +111,7 @@ def test_parameters_of_a_filter_are_checked(tmp_path: Path) -> None:
     found = {problem.message.partition(":")[0]: problem for problem in problems(path)}
     assert found["filter mine has no parameter 'rato'"].hint == "did you mean 'ratio'?"
     assert "filter mine needs 'needed'" in found
-    assert "is of filter mine" in found
+    assert "'is' of filter mine has to be a text, not 5" in found
     right = loaded(tmp_path, recipe(filters=[{"mine": {"needed": 3, "is": "y"}}]))
     assert right.chain[0].params == {"needed": 3, "is": "y"}
 

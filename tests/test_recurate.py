@@ -225,7 +225,7 @@ def test_a_bound_that_was_taken_away_stays_away(tmp_path: Path) -> None:
         ("words.max=1e999", "words.max"),
         ("words.min=true", "words.min"),
         ("same.max=null", "has no bound"),
-        ("same.slack=[1]", "slack of filter same"),
+        ("same.slack=[1]", "'slack' of filter same"),
     ],
 )
 def test_changes_that_make_no_sense(tmp_path: Path, change: str, said: str) -> None:

@@ -245,7 +245,7 @@ def test_parameters_of_filters_are_told_in_the_same_words(tmp_path: Path) -> Non
     found = find_filter("language", Project(tmp_path))
     assert found is not None
     ((_, message, _),) = check_params(found.definition, {"is": 5})
-    assert message == "is of filter language has to be a text or a list (`[a, b]`), not 5"
+    assert message == "'is' of filter language has to be a text or a list (`[a, b]`), not 5"
     with pytest.raises(ValidationError) as raised:
         FilterUse.model_validate({"min": "x"})
     assert [words(each) for each in told_once(raised.value.errors(), {"min": "x"})] == [

@@ -138,7 +138,7 @@ def test_what_cannot_be_read_never_passes(tmp_path: Path) -> None:
     [
         ({"rubric": "jugde"}, "there is no prompt 'jugde'"),
         ({"model": "other"}, "there is no model 'other'"),
-        ({"votes": "many"}, "votes of filter judge"),
+        ({"votes": "many"}, "'votes' of filter judge"),
         ({"action": "redact"}, "cannot redact"),
     ],
 )

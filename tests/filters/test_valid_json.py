@@ -168,7 +168,7 @@ def test_a_wrong_schema_is_an_error_of_the_recipe_at_its_line(tmp_path: Path) ->
         "version: 1\nname: r\nseeds:\n  row: {values: [1]}\nrecord: {text: '{{ row }}'}\n"
         "filters:\n  - valid_json:\n      fenced: true\n      schema: {type: strung}\n"
     )
-    with pytest.raises(RecipeError, match="schema of filter valid_json: not a JSON schema") as caught:
+    with pytest.raises(RecipeError, match="'schema' of filter valid_json: not a JSON schema") as caught:
         load(recipe)
     assert caught.value.problems[0].line == 9
 
