@@ -13,7 +13,7 @@ import pytest
 from tests.standin import StandIn, serving
 
 MEMORY = Path("/dev/shm")
-ROOM = 6 << 30  # bytes; the largest test takes 2 GB of it
+ROOM = 6 << 30  # bytes; tests take less than 1 GB of it at a time
 
 
 def pytest_configure() -> None:
