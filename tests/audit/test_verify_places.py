@@ -118,7 +118,7 @@ LOOSE = {
     "failures": ["final"],
     "filters": ["filter", "description"],
     "contents": ["measured"],  # of which values are tried apart: what is compared with others is a digest
-    "versions": ["started", "finished", "progress"],
+    "versions": ["started", "finished", "progress", "summary"],  # the counts in it are tried apart
 }
 
 
@@ -141,6 +141,14 @@ def other(value: Any, chance: random.Random) -> Any:
     return "x"
 
 
+def of_records(journal: sqlite3.Connection) -> set[bytes]:
+    """Keys of requests and digests of contents that records have."""
+    found: set[bytes] = set()
+    for content, original, keys in journal.execute("SELECT content, original, requests FROM records"):
+        found.update((content, original, *(keys[at : at + 32] for at in range(0, len(keys), 32))))
+    return found
+
+
 def cell(place: Path, chance: random.Random) -> set[str]:
     """One value of the journal is another, or one of its rows is gone."""
     with closing(sqlite3.connect(whole_of(place) / "run.sqlite")) as journal, journal:
@@ -151,6 +159,9 @@ def cell(place: Path, chance: random.Random) -> set[str]:
         rows = journal.execute(f"SELECT * FROM {table}").fetchall()
         if table == "meta":
             rows = [row for row in rows if row[0] != "created"]
+        if table in ("requests", "completions", "set_aside", "failures", "contents"):
+            known = of_records(journal)
+            rows = [row for row in rows if row[0] in known]  # others are beyond the cut
         if not rows:
             return set()
         row = chance.choice(rows)
@@ -328,7 +339,7 @@ def test_where_the_files_are_on_this_machine_does_not_stay(tmp_path: Path) -> No
         ("UPDATE contents SET measured = json_set(measured, '$.1', json('[null,{\"feature\":\"x\"}]')) "
          "WHERE sha256 = (SELECT content FROM records WHERE state = 'kept' LIMIT 1)", "measured.words"),
         ("UPDATE filters SET key = 'x' WHERE name = 'words'", "filters"),
-        ("UPDATE filters SET description = replace(description, 'answer', 'all') WHERE filter = 1", "filters"),
+        ("UPDATE filters SET description = replace(description, 'answer', 'all') WHERE filter = 1", "filter"),
         ("DELETE FROM filters WHERE name = 'words'", "filters"),
         ("UPDATE versions SET summary = json_set(summary, '$.kept', 1)", "summary.kept"),
         ("UPDATE versions SET summary = json_set(summary, '$.filters.words.dropped', 0)", "summary.filters"),
