@@ -256,7 +256,9 @@ def _check_answers(directory: Path, journal: sqlite3.Connection, version: int, f
             number, line = next(published, (0, b"{}"))
             said = parsed(line, number)
             if said.get("id") != entry.id:
-                findings.add(f"stands where {entry.id} should", ANSWERS, str(said.get("id"))[:80])
+                there = str(said["id"])[:80] if "id" in said else None
+                what = f"stands where {entry.id} should" if there else "has no line"
+                findings.add(what, ANSWERS, there or entry.id)
                 return
             if said != {"id": entry.id, "sha256": said.get("sha256")}:
                 findings.add("is not as synthgen writes it", ANSWERS, entry.id)

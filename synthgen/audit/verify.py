@@ -22,7 +22,7 @@ from synthgen.export.durable import STAGING
 from synthgen.journal import VERSIONS
 from synthgen.journal_entries import STATES
 from synthgen.provenance.keys import public_key
-from synthgen.provenance.manifest import MANIFEST
+from synthgen.provenance.manifest import MANIFEST, REPORT
 
 
 @dataclass(slots=True)
@@ -39,6 +39,9 @@ class FolderVerdict:
     run: bool = False  # whether it is a run's directory, or a version's, and not a dataset alone
     journal: bool = False
     versions: list[str] = field(default_factory=list)  # of the run, that were verified too
+    not_bound: list[str] = field(
+        default_factory=list
+    )  # files that no manifest is over, as far as there are any
     checkpoints: int = 0  # of the run's sessions, that the ledger was held against
     checkpoint: Saved | None = None  # the auditor's own
     signers: list[str] = field(default_factory=list)
@@ -65,6 +68,7 @@ class FolderVerdict:
             },
             "journal": self.journal,
             "versions": self.versions,
+            "not_bound": self.not_bound,
             "checkpoints": self.checkpoints,
             "checkpoint": None if self.checkpoint is None else self.checkpoint.as_json(),
             "signed_by": self.signers,
@@ -112,6 +116,8 @@ def verify(
                 public_key(key).keyid
             ]  # whom else it names did not sign, as far as anybody knows
     verdict.run = whole
+    if whole and os.path.lexists(directory / REPORT):
+        verdict.not_bound.append(REPORT)
     if whole:
         check_run(directory, verdict, key, version_of=version_of)
     if whole and version_of is None:
@@ -144,6 +150,7 @@ def _check_versions(directory: Path, verdict: FolderVerdict, key: Path | None) -
             continue
         verdict.versions.append(place.name)
         verdict.files += version.files
+        verdict.not_bound += [f"{name}/{file}" for file in version.not_bound]
         verdict.findings.take(version.findings, f"{name}/")
         if verdict.authentic:
             verdict.authentic = version.authentic

@@ -28,7 +28,7 @@ from synthgen.cli import (
     status,
     validate,
 )
-from synthgen.cli.options import note, version_callback
+from synthgen.cli.options import note, plain, version_callback
 
 app = typer.Typer(
     name="synthgen",
@@ -83,7 +83,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except SynthgenError as error:
-        note(f"error: {error}")
+        note(plain(f"error: {error}"))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         note("\ninterrupted")

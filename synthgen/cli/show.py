@@ -43,7 +43,8 @@ def show(
         return
     for record in records:
         why = record["error"] or record["dropped_by"] or ""
-        out(f"{record['id']}  {record['state']:<7}  {plain(_line(record, why), 110)}")
+        head = plain(f"{record['id']}  {record['state']:<7}", 100)
+        out(f"{head}  {plain(_line(record, why), 110)}")
 
 
 def _line(record: dict[str, Any], why: str) -> str:
@@ -57,17 +58,20 @@ def _line(record: dict[str, Any], why: str) -> str:
 
 
 def _show_one(record: dict[str, Any]) -> None:
-    out(f"{record['id']}  task {record['task']}  {record['state']}")
+    out(plain(f"{record['id']}  task {record['task']}  {record['state']}", 200))
     if record["dropped_by"]:
-        out(f"dropped by {record['dropped_by']}")
+        out(f"dropped by {plain(record['dropped_by'], 80)}")
     if record["error"]:
         out(f"failed: {plain(record['error'])}")
     show_row(record["row"] or {})
     out("")
     for name, verdict in record["measurements"].items():
-        out(f"  {measured(name, verdict)}")
+        out(f"  {plain(measured(name, verdict), 400)}")
     for source in record["sources"]:
-        out("  from " + ", ".join(f"{key} {plain(str(value), 80)}" for key, value in source.items()))
+        out(
+            "  from "
+            + ", ".join(f"{plain(key, 40)} {plain(str(value), 80)}" for key, value in source.items())
+        )
     for request in record["requests"]:
         out("")
         out(f"request {request['key']}")

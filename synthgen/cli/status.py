@@ -27,7 +27,7 @@ def status(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
     last = said["sessions"][-1] if said["sessions"] else None
     if last is not None:
         ended = f", ended {last['ended']}: {last['outcome']}" if last["ended"] else ""
-        out(f"session {len(said['sessions'])} began {last['started']}{ended}")
+        out(plain(f"session {len(said['sessions'])} began {last['started']}{ended}", 300))
     if said["last_error"]:
         out(f"last error: {plain(said['last_error'], 300)}")
 
@@ -39,7 +39,7 @@ def _show_counts(said: dict[str, Any]) -> None:
     if said["filters"]:
         rows: list[tuple[str, ...]] = [("filter", "dropped", "flagged")]
         for name, counts in said["filters"].items():
-            rows.append((name, f"{counts['dropped']:,}", f"{counts['flagged']:,}"))
+            rows.append((plain(name, 80), f"{counts['dropped']:,}", f"{counts['flagged']:,}"))
         out(table(rows))
         out("")
     out(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import os
 import resource
@@ -21,6 +23,7 @@ import pytest
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.lines import MANIFEST_BYTES
 from synthgen.audit.verify import verify
+from synthgen.cli import main
 from tests.support import loaded, recipe, run_it
 
 LARGE = 10 << 30
@@ -165,3 +168,37 @@ def test_a_journal_that_is_a_trap(place: Path, change: str) -> None:
     code, said = audited("verify", place)
     assert code in (1, 2), said
     assert "run.sqlite" in said or "memory" in said
+
+
+CODES = "\x1b]0;mine\x07\x1b[2J\x9b31m\u202e"
+COMMANDS = (
+    "show {0} {1}", "show {0}", "status {0}", "audit show {0} {1}", "audit explain {0} {1}",
+    "audit verify {0}", "audit trace {0} words", "audit diff {0} {0}", "audit export {0} csv",
+    "audit replay {0} --sample 2 --no-engine",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("records", "state"), ("records", "dropped_by"), ("records", "error"), ("completions", "text"),
+     ("completions", "finish_reason"), ("sessions", "ended"), ("sessions", "outcome"), ("meta", "value")],
+)  # fmt: skip
+def test_what_a_terminal_would_obey_is_printed_by_no_command(place: Path, table: str, column: str) -> None:
+    id = json.loads((place / "dataset" / "train.jsonl").read_text().splitlines()[0])["id"]
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal, journal:
+        journal.execute("PRAGMA ignore_check_constraints = 1")
+        journal.execute(f"UPDATE {table} SET {column} = coalesce({column}, '') || ?", (CODES,))
+    for command in COMMANDS:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            closing(io.StringIO()) as out,
+            closing(io.StringIO()) as err,
+        ):
+            patch.setattr(sys, "argv", ["synthgen", *command.format(place, id).split()])
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            with contextlib.suppress(SystemExit):
+                main()
+            said = out.getvalue() + err.getvalue()
+        assert said, command
+        assert not set("\x1b\x07\x9b\u202e") & set(said), (command, said)

@@ -105,6 +105,9 @@ def _show(verdict: FolderVerdict) -> None:
         out(f"integrity   intact: {looked}")
     else:
         out(f"integrity   NOT INTACT: {verdict.findings.count:,} findings in {looked}")
+    if verdict.not_bound:
+        named = ", ".join(plain(name, 80) for name in verdict.not_bound[:SHOWN])
+        out(f"not judged  {named}: no manifest is over it; `synthgen report` writes it anew")
 
 
 def _show_of_extension(verdict: ExtensionVerdict) -> None:
