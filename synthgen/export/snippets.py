@@ -151,7 +151,9 @@ def axolotl(columns: Columns, files: Mapping[str, Sequence[str]]) -> str | None:
         ):
             return None
         about["field_tools"] = "tools"
-    said = {name: about.pop(name) for name in ("rl", "remove_unused_columns") if name in about}
+    said: dict[str, Any] = {
+        name: about.pop(name) for name in ("rl", "remove_unused_columns") if name in about
+    }
     for part, of_split in zip(("datasets", "test_datasets"), files.values(), strict=False):
         said[part] = [
             {"path": file, "ds_type": _TYPES[Path(file).suffix], "split": "train", **about}
