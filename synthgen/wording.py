@@ -113,6 +113,8 @@ def words(error: ErrorDetails) -> str:
         return str(about["error"])
     if given is None and (kind in _KINDS or kind in ("one_of_several", "literal_error")):
         return NO_VALUE
+    if kind in ("too_short", "string_too_short") and about["min_length"] == 1:
+        return "is empty"
     return f"{_wanted(kind, about, error['msg'])}, not {short(given)}"
 
 
@@ -132,7 +134,7 @@ def _wanted(kind: str, about: Mapping[str, Any], otherwise: str) -> str:  # noqa
         return f"has to be less than {_bound(about['lt'])}"
     if kind in ("too_short", "string_too_short"):
         unit = "character" if kind.startswith("string") else "entry"
-        return f"needs {about['min_length']} {unit} or more" if about["min_length"] > 1 else "is empty"
+        return f"needs {about['min_length']} {unit} or more"
     if kind in ("too_long", "string_too_long"):
         unit = "characters" if kind.startswith("string") else "entries"
         return f"may have {about['max_length']:,} {unit} at most"

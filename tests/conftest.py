@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,18 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.standin import StandIn, serving
-
-MEMORY = Path("/dev/shm")
-ROOM = 6 << 30  # bytes; tests take less than 1 GB of it at a time
-
-
-def pytest_configure() -> None:
-    """What tests write lies in memory where there is plenty: thousands of runs wait for a disk each time.
-
-    No test cuts the power, and a process that is killed loses what it wrote in neither place.
-    """
-    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(scope="session", autouse=True)

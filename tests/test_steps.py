@@ -652,7 +652,7 @@ def test_what_siblings_share_is_spent_once(tmp_path: Path) -> None:
         ("{prompt: {user: '{{ item }}'}, n: 2}", 8, "'item', which is not defined"),
         ("{prompt: {user: x}, extract: {}}", 8, "either `tag:` or `regex:`"),
         ("{prompt: {user: x}, extract: {regex: '('}}", 8, "not a regular expression of RE2"),
-        ("{prompt: {user: x}, extract: {tag: '<b>'}}", 8, "is not a name"),
+        ("{prompt: {user: x}, extract: {tag: '<b>'}}", 8, "has to be a letter, then"),
         ("{prompt: {user: x}, extract: {tag: a}, output: {}}", 8, "either `output:` or `extract:`"),
         ("{prompt: {user: x, output: {}}, extract: {tag: a}}", 8, "nothing to take out"),
         ("{prompt: {user: x}, output: {type: thing}}", 8, "not a JSON schema"),
@@ -680,7 +680,7 @@ def test_a_mistake_has_its_place(tmp_path: Path, step: str, line: int, message: 
     [
         ("{mesages: [{user: x}]}", "a list of messages is called"),
         ("{chosen: [{user: x, assistant: y}]}", "each message has one key"),
-        ("{chosen: []}", "at least 1 item"),
+        ("{chosen: []}", "`record.chosen` is empty"),
         ("{x: {value: '1 +'}}", "not a valid expression"),
         ("{x: {value: 'dok'}}", "'dok', which is not defined"),
         ("{x: {valu: 'doc'}}", "unknown key 'valu'"),
@@ -712,7 +712,7 @@ def test_what_nothing_uses_is_said(tmp_path: Path) -> None:
     assert [notice.partition(":")[0] for notice in found] == ["seed tone", "step aside"]
     used = loaded(tmp_path / "b", recipe(steps=steps, filters=[{"words": {"of": "aside", "min": 1}}]))
     assert used.notices == ()
-    balance = {"tone": "even", "row.n": {"1": 1}}
+    balance = {"tone": "even", "row.text": {"1": 1}}
     seeds["row"] = {"path": "data/docs.jsonl", "sample": True}
     balanced = recipe(steps=steps[1:], seeds=seeds, target=2, balance=balance)
     assert loaded(tmp_path / "c", balanced).notices == ()
@@ -796,9 +796,10 @@ def test_exports_know_the_columns(tmp_path: Path) -> None:
         output = {"output": {"formats": formats}}
         result, _, _ = one(root, [{"answer": {"prompt": USER}}], record, recipe=output)
         fields = croissant(Material(result.dir / "dataset"))["recordSet"][0]["field"]
-        assert {field["name"]: field.get("dataType") for field in fields} == {
-            "id": "sc:Text", "prompt": None, "chosen": None, "gap": "sc:Integer", "tools": "sc:Text",
-        }  # fmt: skip
+        known = {"id": "sc:Text", "prompt": None, "chosen": None, "gap": "sc:Integer"}
+        # Any JSON is text in Parquet; in JSONL it is of no one kind, and Croissant has no word for that.
+        told = {**known, "tools": "sc:Text"} if "parquet" in formats else known
+        assert {field["name"]: field.get("dataType") for field in fields} == told
 
 
 def test_filters_see_what_is_preferred() -> None:
