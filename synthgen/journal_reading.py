@@ -6,12 +6,13 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from synthgen.errors import UsageError
+from synthgen.errors import RunError, UsageError
 from synthgen.journal_entries import RecordEntry, asked_by_filters, entry_of
 from synthgen.journal_schema import as_now, check_schema, meta_of
 
@@ -57,6 +58,19 @@ def open_for_reading(directory: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def making_sense(directory: Path) -> Iterator[None]:
+    """Where a run's journal holds what nobody can make sense of, a sentence says so: raises RunError."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError, sqlite3.DatabaseError) as error:
+        raise RunError(
+            f"what {directory / 'run.sqlite'} holds makes no sense: {type(error).__name__}: {error}",
+            hint=f"`synthgen audit verify {directory}` says what was changed; if nothing was, synthgen is at "
+            "fault: please report it",
+        ) from error
 
 
 def stored_records(

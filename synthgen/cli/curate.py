@@ -53,11 +53,13 @@ def curate(
     as_json: JsonOption = False,
 ) -> None:
     """Curate a finished run with other bounds into versions/N; no model is asked unless with --measure."""
+    from synthgen.journal_reading import making_sense
     from synthgen.recurate import recurate
     from synthgen.stopping import Stop, cancel_on
 
     cancel = Stop()
-    with cancel_on([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], cancel, note), results_only():
+    stops = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    with cancel_on(stops, cancel, note), results_only(), making_sense(directory):
         done = recurate(
             directory,
             changes or (),

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.cli.options import OPEN, DirectoryArgument, JsonOption, VersionOption, out, out_json, plain
+from synthgen.cli.options import (
+    OPEN,
+    DirectoryArgument,
+    JsonOption,
+    VersionOption,
+    note,
+    out,
+    out_json,
+    plain,
+)
 from synthgen.record import message_text
 
 
@@ -24,12 +33,13 @@ def show(
     """List the records of a run, or show one with its messages, measurements, requests and answers."""
     from synthgen.errors import UsageError
     from synthgen.journal_entries import STATES
+    from synthgen.journal_reading import making_sense
     from synthgen.view import RunView
     from synthgen.yamlfile import did_you_mean
 
     if state is not None and state not in STATES:
         raise UsageError(f"there is no state {state!r}", hint=did_you_mean(state, STATES))
-    with RunView(directory, version) as view:
+    with making_sense(directory), RunView(directory, version) as view:
         if id is not None:
             record = view.record(id)
             if as_json:
@@ -38,13 +48,15 @@ def show(
                 _show_one(record)
             return
         records = list(view.records(state, limit))
-    if as_json:
-        out_json(records)
-        return
-    for record in records:
-        why = record["error"] or record["dropped_by"] or ""
-        head = plain(f"{record['id']}  {record['state']:<7}", 100)
-        out(f"{head}  {plain(_line(record, why), 110)}")
+        if as_json:
+            out_json(records)
+            return
+        for record in records:
+            why = record["error"] or record["dropped_by"] or ""
+            head = plain(f"{record['id']}  {record['state']:<7}", 100)
+            out(f"{head}  {plain(_line(record, why), 110)}")
+    if not records:
+        note(f"no record is {state}" if state else "nothing is judged yet")
 
 
 def _line(record: dict[str, Any], why: str) -> str:

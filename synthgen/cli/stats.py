@@ -36,12 +36,13 @@ def stats(
 ) -> None:
     """Each measurement's distribution, and where its bound cuts."""
     from synthgen.errors import UsageError
+    from synthgen.journal_reading import making_sense
     from synthgen.stats import distributions, read_labels, rightness
     from synthgen.view import RunView
 
     labels = read_labels(label) if label is not None else None
-    with RunView(directory, version) as view:
-        chain = view.chain()
+    with making_sense(directory), RunView(directory, version) as view:
+        judged, chain = view.version, view.chain()
         measured = distributions(chain, view.verdicts())
         right = None
         if labels is not None:
@@ -62,6 +63,8 @@ def stats(
         return
     for each in said["filters"]:
         show_distribution(each)
+    if not measured:
+        note("it was judged by no filter" if judged else "nothing is judged yet")
     if right is not None:
         _show_labels(said["labels"])
 

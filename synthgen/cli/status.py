@@ -10,9 +10,10 @@ from synthgen.plural import many
 
 def status(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
     """How far a run is: also of one that is running."""
+    from synthgen.journal_reading import making_sense
     from synthgen.view import RunView
 
-    with RunView(directory) as view:
+    with making_sense(directory), RunView(directory) as view:
         said = view.status()
     if as_json:
         out_json(said)

@@ -21,7 +21,7 @@ from synthgen import __version__
 from synthgen.audit.place import journal_of
 from synthgen.errors import RecipeError, UsageError
 from synthgen.journal import VERSIONS
-from synthgen.journal_reading import open_for_reading, stored_record
+from synthgen.journal_reading import making_sense, open_for_reading, stored_record
 from synthgen.record import Record
 from synthgen.report import pace
 from synthgen.report.differences import differences
@@ -357,10 +357,11 @@ def collect(directory: Path, version: int | None = None, *, meaning: bool = True
     no map and no Vendi score. Raises UsageError where there is no such run or version.
     """
     above, own = journal_of(directory)
-    with RunView(above or directory, version if version is not None else own) as view:
+    place, number = above or directory, version if version is not None else own
+    with making_sense(place), RunView(place, number) as view:
         run, number, chain = view.directory, view.version, view.chain()
         status = view.status()
-    with closing(open_for_reading(run)) as journal:
+    with making_sense(run), closing(open_for_reading(run)) as journal:
         said = journal.execute(
             "SELECT command, finished, summary, progress FROM versions WHERE version = ?", (number,)
         ).fetchone()

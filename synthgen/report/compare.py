@@ -10,6 +10,7 @@ from synthgen.audit.diff import diff
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.place import Place, place_of
 from synthgen.errors import UsageError
+from synthgen.journal_reading import making_sense
 from synthgen.record import Record
 from synthgen.report.charts import number, share
 from synthgen.report.collect import collect
@@ -152,7 +153,7 @@ def _kept_values(each: Mapping[str, Any]) -> dict[str, int]:
 
 def _add_excerpts(records: Sequence[dict[str, Any]], place: Place) -> None:
     assert place.run is not None
-    with RunView(place.run, place.version) as view:
+    with making_sense(place.run), RunView(place.run, place.version) as view:
         for each in records:
             row = view.record(each["id"])["row"] or {}
             record = Record(each["id"], {}, row)

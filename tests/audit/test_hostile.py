@@ -19,11 +19,13 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.lines import MANIFEST_BYTES
 from synthgen.audit.verify import verify
-from synthgen.cli import main
+from synthgen.cli import app, main
+from synthgen.errors import SynthgenError
 from tests.support import loaded, recipe, run_it
 
 LARGE = 10 << 30
@@ -168,6 +170,31 @@ def test_a_journal_that_is_a_trap(place: Path, change: str) -> None:
     code, said = audited("verify", place)
     assert code in (1, 2), said
     assert "run.sqlite" in said or "memory" in said
+
+
+READERS = (
+    "show {0}", "show {0} {1}", "status {0}", "stats {0}", "report {0} --text", "compare {0} {0}",
+    "curate {0} --set words.min=1 --dry-run",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("records", "verdicts"), ("records", "sources"), ("contents", "body"), ("contents", "measured"),
+     ("requests", "body"), ("versions", "chain"), ("versions", "summary"), ("sessions", "environment"),
+     ("sessions", "engines"), ("filters", "description")],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ['{"words": {}}', "nothing"])
+def test_what_makes_no_sense_is_said_by_every_command(
+    place: Path, table: str, column: str, value: str
+) -> None:
+    id = json.loads((place / "dataset" / "train.jsonl").read_text().splitlines()[0])["id"]
+    with closing(sqlite3.connect(place / "run.sqlite")) as journal, journal:
+        journal.execute(f"UPDATE {table} SET {column} = ?", (value,))
+    for command in READERS:
+        done = CliRunner().invoke(app, command.format(place, id).split())
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            assert isinstance(done.exception, SynthgenError), (command, repr(done.exception))
 
 
 CODES = "\x1b]0;mine\x07\x1b[2J\x9b31m\u202e"
