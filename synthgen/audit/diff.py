@@ -17,6 +17,7 @@ import orjson
 
 from synthgen.audit.history import exact
 from synthgen.audit.place import Place, entries, reading, splits
+from synthgen.audit.progress import Tell, counted
 from synthgen.journal_reading import open_for_reading
 from synthgen.provenance.manifest import LEDGER
 
@@ -52,14 +53,15 @@ class _Side:
     cut: bool
 
 
-def diff(a: Place, b: Place, limit: int = 20) -> dict[str, Any]:
+def diff(a: Place, b: Place, limit: int = 20, tell: Tell | None = None) -> dict[str, Any]:
     """Inputs that differ, and the first records that entered, left or changed from `a` to `b`, with counts.
 
-    `inputs` is None where a side has no lock yet. Raises CannotJudge where the files of one are not in order.
+    `inputs` is None where a side has no lock yet; `tell` hears how far it is. Raises CannotJudge where the
+    files of one are not in order.
     """
     with closing(sqlite3.connect("")) as both:  # "": a file of its own, which is gone afterwards
         both.executescript(f"PRAGMA journal_mode = OFF; PRAGMA cache_size = -64000; {_TABLE}")
-        sides = [_read(name, place, both) for name, place in zip(SIDES, (a, b), strict=True)]
+        sides = [_read(name, place, both, tell) for name, place in zip(SIDES, (a, b), strict=True)]
         one, other = sides
         same_plan = one.plan == other.plan
         common = both.execute(
@@ -77,11 +79,12 @@ def diff(a: Place, b: Place, limit: int = 20) -> dict[str, Any]:
         }
 
 
-def _read(name: str, place: Place, both: sqlite3.Connection) -> _Side:
+def _read(name: str, place: Place, both: sqlite3.Connection, tell: Tell | None) -> _Side:
     with reading(place.directory):
         lock = place.lock()
         rows = _of_journal(place) if place.run is not None else _of_dataset(place)
-        both.executemany(_ADD, ((name, *row) for row in rows))
+        told = counted(rows, f"records of {name.upper()}", tell)
+        both.executemany(_ADD, ((name, *row) for row in told))
         kept, last = both.execute(
             "SELECT count(*) FILTER (WHERE state = 'kept'), max(task) FROM fates WHERE side = ?", (name,)
         ).fetchone()

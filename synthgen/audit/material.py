@@ -15,6 +15,7 @@ from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.lines import lines, parsed
 from synthgen.audit.place import place_of, reading, splits
+from synthgen.audit.progress import Tell, counted
 from synthgen.audit.tables import rows_of_parquet
 from synthgen.journal_reading import open_for_reading, stored_records
 from synthgen.provenance.manifest import LEDGER
@@ -42,7 +43,8 @@ class Told:
 class Material:
     """What is there. It is not verified. Raises CannotJudge where there is nothing that synthgen wrote."""
 
-    def __init__(self, directory: Path, version: int | None = None) -> None:
+    def __init__(self, directory: Path, version: int | None = None, tell: Tell | None = None) -> None:
+        self._tell = tell
         self._place = place_of(directory, version)
         if self._place.dataset is None:
             raise CannotJudge(f"{directory} holds no dataset that is finished")
@@ -70,7 +72,8 @@ class Material:
     def records(self) -> Iterator[Told]:
         """Every record up to the cut, in the order of the ledger. Raises CannotJudge."""
         run = self._place.run
-        stream = self._of_dataset() if run is None else self._of_journal(run)
+        records = self._of_dataset() if run is None else self._of_journal(run)
+        stream = counted(records, "records", self._tell)
         while True:
             with reading(self._place.directory):  # and not what is done with a record
                 told = next(stream, None)

@@ -21,6 +21,7 @@ from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import Broken, lines, parsed
 from synthgen.audit.material import mapping
 from synthgen.audit.place import LOCK, journal_of, read_lock
+from synthgen.audit.progress import Tell, counted
 from synthgen.audit.unkept import FAILED, Unkept
 from synthgen.errors import UsageError
 from synthgen.export.dataset import ANSWERS, SESSIONS
@@ -52,7 +53,12 @@ class Claim:
 
 
 def check_run(
-    directory: Path, verdict: FolderVerdict, key: Path | None, *, version_of: Path | None = None
+    directory: Path,
+    verdict: FolderVerdict,
+    key: Path | None,
+    *,
+    version_of: Path | None = None,
+    tell: Tell | None = None,
 ) -> None:
     """Add to the verdict what is wrong with a run's files beside its dataset, and with its journal.
 
@@ -75,9 +81,9 @@ def check_run(
             return
         with closing(open_for_reading(place)) as journal:
             version = _version(journal, version)
-            _check_journal(directory, journal, version, findings, verdict.erased)
+            _check_journal(directory, journal, version, findings, verdict.erased, tell)
             _check_lock(directory, journal, version, findings)
-            _check_answers(directory, journal, version, findings)
+            _check_answers(directory, journal, version, findings, tell)
             _check_sessions(directory, journal, version, findings)
             check_cache(journal, version, verdict.states, bool(verdict.erased), findings)
         verdict.journal = True
@@ -238,7 +244,9 @@ def _last_session(directory: Path) -> int | None:
         return None
 
 
-def _check_answers(directory: Path, journal: sqlite3.Connection, version: int, findings: Findings) -> None:
+def _check_answers(
+    directory: Path, journal: sqlite3.Connection, version: int, findings: Findings, tell: Tell | None
+) -> None:
     """What stands behind each record in the journal is what it was when the run's files were written."""
     path = directory / ANSWERS
     until = _last_session(directory)
@@ -246,7 +254,8 @@ def _check_answers(directory: Path, journal: sqlite3.Connection, version: int, f
         return  # an earlier synthgen wrote no such files; what is missing is found by the manifest
     answers, published = Answers(journal, until), enumerate(lines(path), 1)
     try:
-        for entry, body in stored_records(journal, version, original=True):
+        stored = stored_records(journal, version, original=True)
+        for entry, body in counted(stored, "answers in the journal", tell):
             before = entry.original
             if before is not None and (body is None or hashlib.sha256(body).digest() != before):
                 findings.add("was altered, as it was before redaction", "run.sqlite", entry.id, "contents")
@@ -278,6 +287,7 @@ def _check_journal(
     version: int,
     findings: Findings,
     erased: frozenset[str],
+    tell: Tell | None,
 ) -> None:
     row = journal.execute("SELECT chain FROM versions WHERE version = ?", (version,)).fetchone()
     chain = {link["name"]: link for link in orjson.loads(row[0])} if row and row[0] else {}
@@ -285,7 +295,7 @@ def _check_journal(
     unkept = Unkept(directory, findings, failed=FAILED not in _others(directory))
     until = _last_session(directory)
     tree = Growing()
-    for entry, body in stored_records(journal, version):
+    for entry, body in counted(stored_records(journal, version), "records in the journal", tell):
         line = ledger_entry(entry, statement(entry, body))
         tree.append(leaf_hash(line))
         said = next(ledger, None)

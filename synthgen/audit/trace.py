@@ -15,6 +15,7 @@ import orjson
 
 from synthgen.audit.findings import CannotJudge
 from synthgen.audit.place import Place, reading
+from synthgen.audit.progress import Tell, counted
 from synthgen.errors import UsageError
 from synthgen.journal_entries import STATES, RecordEntry
 from synthgen.journal_reading import open_for_reading, stored_records
@@ -50,7 +51,7 @@ class Traced:
         }
 
 
-def trace(place: Place, source: str) -> Traced:
+def trace(place: Place, source: str, tell: Tell | None = None) -> Traced:
     """What descends from a seed (its path, `path:row`, of chunks `path:row:start-end` in characters, or the
     digest of a file or a row), a record (its id: itself and what grew from it), a prompt (name or digest),
     a model (id or weights), a filter (name: whatever it measured) or, in a mix, a dataset (name or root), and
@@ -66,7 +67,7 @@ def trace(place: Place, source: str) -> Traced:
         kind, descends = _Sources(place.lock(), journal).find(source)
         ids: dict[str, list[str]] = {state: [] for state in STATES}
         found: set[str] = set()
-        for entry, _ in stored_records(journal, place.version):
+        for entry, _ in counted(stored_records(journal, place.version), "records", tell):
             if descends(entry) or any(each.get("record") in found for each in entry.sources):
                 found.add(entry.id)  # what grew from it comes later
                 ids[entry.state].append(entry.id)

@@ -16,6 +16,7 @@ from synthgen.audit.checkpoint import Saved, saved
 from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.place import NUMBER, journal_of
+from synthgen.audit.progress import Tell
 from synthgen.audit.run import Claim, check_run, checkpoints, derived_versions
 from synthgen.audit.walk import Walk
 from synthgen.export.durable import STAGING
@@ -82,11 +83,12 @@ def verify(
     checkpoint: Path | None = None,
     *,
     version_of: Path | None = None,
+    tell: Tell | None = None,
 ) -> FolderVerdict:
     """Verify a dataset's directory, or a run's with all that it holds; its signature against a public key.
 
     With a checkpoint that `audit checkpoint` wrote, also that the ledger extends the one that it had then.
-    `version_of` is the run that a version's directory is in, where that is known.
+    `version_of` is the run that a version's directory is in, where that is known; `tell` hears how far it is.
     Raises CannotJudge where there is no manifest to verify it by, or no checkpoint in that file; UsageError
     for a key that is none.
     """
@@ -106,7 +108,7 @@ def verify(
     verdict.checkpoints = len(claims)
     if verdict.checkpoint is not None:
         claims.append(Claim(verdict.checkpoint.size, verdict.checkpoint.root, str(checkpoint)))
-    Walk(dataset, manifest, verdict, "dataset/" if whole else "", claims).check()
+    Walk(dataset, manifest, verdict, "dataset/" if whole else "", claims, tell).check()
     if key is not None:
         found = Findings()
         verdict.authentic = manifest.check_signature(key, found)
@@ -119,13 +121,13 @@ def verify(
     if whole and os.path.lexists(directory / REPORT):
         verdict.not_bound.append(REPORT)
     if whole:
-        check_run(directory, verdict, key, version_of=version_of)
+        check_run(directory, verdict, key, version_of=version_of, tell=tell)
     if whole and version_of is None:
-        _check_versions(directory, verdict, key)
+        _check_versions(directory, verdict, key, tell)
     return verdict
 
 
-def _check_versions(directory: Path, verdict: FolderVerdict, key: Path | None) -> None:
+def _check_versions(directory: Path, verdict: FolderVerdict, key: Path | None, tell: Tell | None) -> None:
     """What `curate` and the like made of the run later, each as a run's directory of its own."""
     folder = directory / VERSIONS
     for number in derived_versions(directory):
@@ -144,7 +146,7 @@ def _check_versions(directory: Path, verdict: FolderVerdict, key: Path | None) -
             verdict.findings.add("was added: it is no version of synthgen's", name)
             continue
         try:
-            version = verify(place, key, version_of=directory)
+            version = verify(place, key, version_of=directory, tell=tell)
         except CannotJudge as error:
             verdict.findings.add(str(error), name)
             continue

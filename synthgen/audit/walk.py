@@ -21,6 +21,7 @@ from synthgen.audit.files import Manifest
 from synthgen.audit.findings import CannotJudge, Findings
 from synthgen.audit.lines import LIST_BYTES, Broken, lines, parsed, small_file
 from synthgen.audit.place import LOCK, read_lock
+from synthgen.audit.progress import Tell, counted
 from synthgen.audit.stated import check_stated
 from synthgen.audit.tables import rows_of_parquet
 from synthgen.journal_entries import STATES
@@ -62,7 +63,13 @@ class Walk:
     """A dataset's folder against its manifest, its ledger and itself."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, verdict: FolderVerdict, prefix: str, claims: Sequence[Claim]
+        self,
+        folder: Path,
+        manifest: Manifest,
+        verdict: FolderVerdict,
+        prefix: str,
+        claims: Sequence[Claim],
+        tell: Tell | None = None,
     ) -> None:
         self._folder = folder
         self._manifest = manifest
@@ -70,6 +77,7 @@ class Walk:
         self._findings = verdict.findings
         self._prefix = prefix
         self._claims = claims
+        self._tell = tell
         self._roots = dict.fromkeys((claim.size for claim in claims), "")  # that the ledger had, by its size
         self._reading = LEDGER
         self._gone = b""  # the list of what was erased, as it stands there
@@ -185,7 +193,8 @@ class Walk:
         tree, states = Growing(), Counter[str]()
         erased: list[dict[str, str]] = []
         self._note_root(tree)
-        for seen, line in enumerate(lines(self._folder / LEDGER), 1):
+        ledger = counted(lines(self._folder / LEDGER), f"{self._prefix}{LEDGER}", self._tell)
+        for seen, line in enumerate(ledger, 1):
             self._reading = LEDGER
             entry = parsed(line, seen)
             try:

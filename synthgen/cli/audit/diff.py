@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from synthgen.cli.audit.options import in_bounds, judging
+from synthgen.cli.counting import Counting
 from synthgen.cli.options import JsonOption, out, out_json, plain
 
 One = Annotated[Path, typer.Argument(metavar="A", help="A run's directory, a version's, or a dataset's.")]
@@ -24,8 +25,8 @@ def diff(
     from synthgen.audit.diff import diff as compared
     from synthgen.audit.place import place_of
 
-    with in_bounds(), judging():
-        said = compared(place_of(a), place_of(b), limit)
+    with in_bounds(), judging(), Counting() as tell:
+        said = compared(place_of(a), place_of(b), limit, tell)
     if as_json:
         out_json(said)
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from synthgen.cli.audit.options import AnyDirectory, in_bounds, judging
+from synthgen.cli.counting import Counting
 
 if TYPE_CHECKING:
     from synthgen.audit.material import Material
@@ -33,8 +34,9 @@ def export(
 
     if form not in FORMS:
         raise UsageError(f"there is no form {form!r}", hint=did_you_mean(form, FORMS))
-    with in_bounds(), judging():
-        material = Material(directory)
+    with in_bounds(), judging(), Counting() as tell:
+        beside = output is None and sys.stdout.isatty()  # what is written has the screen for itself
+        material = Material(directory, tell=None if beside else tell)
         with _opened(output, directory) as out:
             _write(form, material, out)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from synthgen.cli.audit.options import in_bounds, judging
+from synthgen.cli.counting import Counting
 from synthgen.cli.options import DirectoryArgument, JsonOption, VersionOption, out, out_json, plain
 
 SHOWN = 10
@@ -33,8 +34,8 @@ def trace(
     from synthgen.audit.trace import trace as traced
     from synthgen.journal_entries import STATES
 
-    with in_bounds(), judging():
-        found = traced(place_of(directory, version), source)
+    with in_bounds(), judging(), Counting() as tell:
+        found = traced(place_of(directory, version), source, tell)
         made = without(found) if quarantine else None
     if as_json:
         out_json({**found.as_json(), "quarantine": made.as_json() if made else None})

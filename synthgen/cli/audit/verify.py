@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthgen.cli.audit.options import EXIT_TAMPERED, authenticity, in_bounds, judging
+from synthgen.cli.counting import Counting
 from synthgen.cli.options import JsonOption, out, out_json, plain
 from synthgen.plural import many
 
@@ -51,13 +52,13 @@ def verify(
 
     verdict: FolderVerdict | ProofVerdict | ExtensionVerdict
     key = require_signature or key
-    with in_bounds(), judging():
+    with in_bounds(), judging(), Counting() as tell:
         if proof is not None and directory is None and is_extension(proof):
             verdict = check_extension(proof, key, checkpoint)
         elif proof is not None and directory is None and checkpoint is None:
             verdict = check_proof(proof, key)
         elif directory is not None and proof is None:
-            verdict = judged(directory, key, checkpoint)
+            verdict = judged(directory, key, checkpoint, tell=tell)
         else:
             raise UsageError(
                 "give a directory, or a proof with --proof",
