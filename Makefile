@@ -36,8 +36,9 @@ demo-vllm: .venv-vllm/installed
 	.venv-vllm/bin/synthgen run recipes/quickstart.yaml --engine vllm -o runs/quickstart-vllm
 	@.venv-vllm/bin/python scripts/show_rows.py runs/quickstart-vllm 3
 
+# Two processes, and the tests of a file in one of them: they share models and finished runs.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not vllm and not trainers"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not trainers"
 
 test-vllm: .venv-vllm/installed
 	.venv-vllm/bin/python -m pytest -m "vllm or trainers"
