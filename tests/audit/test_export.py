@@ -13,13 +13,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
-import prov.model as prov_model
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prov.graph import prov_to_graph
-from prov.identifier import QualifiedName
 
 from synthgen.audit.croissant import croissant
 from synthgen.audit.findings import CannotJudge
@@ -75,6 +71,10 @@ def read_prov(directory: Path) -> tuple[Any, Any]:
 
     Every name that it uses is one that it has.
     """
+    import prov.model as prov_model  # here, since the environment of the tests with vLLM does not have it
+    from prov.graph import prov_to_graph
+    from prov.identifier import QualifiedName
+
     out = io.StringIO()
     write_prov(Material(directory), out)
     document = prov_model.ProvDocument.deserialize(content=out.getvalue(), format="json")
@@ -137,14 +137,15 @@ def test_prov_has_every_record_with_where_it_came_from(finished: Path) -> None:
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_prov_is_read_by_the_prov_package(finished: Path, tmp_path: Path, alone: bool) -> None:
+    import networkx as nx
+    from prov.model import ProvDerivation
+
     place = finished
     if alone:
         place = shutil.copytree(finished / "dataset", tmp_path / "dataset")
     document, graph = read_prov(place)
     ids = kept(finished) if alone else {told.id for told in Material(finished).records()}
-    derived = {
-        str(each.args[0]): str(each.args[1]) for each in document.get_records(prov_model.ProvDerivation)
-    }
+    derived = {str(each.args[0]): str(each.args[1]) for each in document.get_records(ProvDerivation)}
     assert derived == dict.fromkeys((f"record:{id}" for id in ids), "file:data/docs.jsonl")
     [whole] = document.get_record("dataset:a")
     for id in ids:
@@ -156,6 +157,9 @@ def test_prov_is_read_by_the_prov_package(finished: Path, tmp_path: Path, alone:
 
 
 def test_prov_of_what_was_only_curated_and_of_what_grew_is_read(tmp_path: Path) -> None:
+    import networkx as nx
+    from prov.model import ProvEntity
+
     chats = [{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}]
     seeds = {"row": {"path": "data/docs.jsonl"}}
     curated = recipe(model=None, steps=None, seeds=seeds, record={"from": "row"})
@@ -169,9 +173,7 @@ def test_prov_of_what_was_only_curated_and_of_what_grew_is_read(tmp_path: Path) 
     )
     document, graph = read_prov(run_it(loaded(tmp_path, grown, rows=4), directory=tmp_path / "two").dir)
     [file] = document.get_record("file:data/docs.jsonl")
-    [*records] = (
-        each for each in document.get_records(prov_model.ProvEntity) if str(each.identifier)[:7] == "record:"
-    )
+    [*records] = (each for each in document.get_records(ProvEntity) if str(each.identifier)[:7] == "record:")
     assert len(records) == 12
     assert all(nx.has_path(graph, each, file) for each in records)  # through those that they grew from
 
