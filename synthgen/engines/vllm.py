@@ -42,6 +42,8 @@ from synthgen.engines.vllm_setup import (
 from synthgen.errors import EngineUnreachable, UsageError
 
 _Made = TypeVar("_Made")
+WATCHED_EVERY = 1.0  # seconds
+TOLD_WITHIN = 5.0  # seconds in which vLLM tells its requests that their process ended, where it does
 _starting = threading.Lock()  # vLLM is told much through the environment, of which there is one
 
 
@@ -71,6 +73,8 @@ class VllmEngine:
         self._ids = itertools.count()
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._dead = False
+        self._watching: asyncio.Task[None] | None = None
         self._leash: Leash | None = None
         self._logs: Path | None = None
         self._others: set[int | None] | None = None
@@ -84,7 +88,7 @@ class VllmEngine:
 
         Raises `EngineUnreachable`, with vLLM's own reason, where it cannot be loaded.
         """
-        self._closed = False
+        self._closed = self._dead = False
         self._others = None
         # A tokenizer is not safe in two threads at once; one keeps it off the event loop.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
@@ -122,6 +126,7 @@ class VllmEngine:
         self.identity = dataclasses.replace(
             self.identity, details={**self.identity.details, **_details(config)}
         )
+        self._watching = asyncio.create_task(self._watch())
         try:
             await self._tokenize([{"role": "user", "content": "Hello"}])
         except RequestFailed as error:
@@ -142,8 +147,10 @@ class VllmEngine:
         try:
             return await self._complete(request)
         except asyncio.CancelledError:
-            if self._closed and task.cancelling():
+            if (self._closed or self._dead) and task.cancelling():
                 task.uncancel()
+                if not self._closed:
+                    raise self._died() from None
                 raise EngineUnreachable("the vLLM engine was closed before it answered") from None
             raise
         finally:
@@ -163,6 +170,9 @@ class VllmEngine:
     async def close(self) -> None:
         """End the engine and its processes, within seconds; may be called at any time, also twice."""
         self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         for task in self._running:
             task.cancel()
         llm, self._llm = self._llm, None
@@ -255,6 +265,16 @@ class VllmEngine:
             raise
         except Exception as error:  # whatever a template raises, from jinja or by its own hand
             raise RequestFailed(f"the chat template refuses these messages: {error}") from error
+
+    async def _watch(self) -> None:
+        """End what waits for a process that ended: vLLM (0.32) forgets those of its first moment."""
+        children = list(self._children.values())
+        while all(child.exitcode is None for child in children):
+            await asyncio.sleep(WATCHED_EVERY)
+        await asyncio.sleep(TOLD_WITHIN)
+        self._dead = True
+        for task in self._running:
+            task.cancel()
 
     def _died(self) -> EngineDied:
         codes = [child.exitcode for child in self._children.values() if child.exitcode]

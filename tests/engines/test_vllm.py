@@ -314,8 +314,12 @@ def test_nothing_is_left_of_a_killed_process(when: str, model_folder: Path, tmp_
     assert not logs.exists()
 
 
-def test_a_run_comes_through_its_death(model_folder: Path, tmp_path: Path) -> None:
-    """Killed in the middle, as the system does where memory is short: told, started again, nothing lost."""
+@pytest.mark.parametrize("told", [True, False])
+def test_a_run_comes_through_its_death(model_folder: Path, tmp_path: Path, told: bool) -> None:
+    """Killed in the middle, as the system does where memory is short: told, started again, nothing lost.
+
+    Also where vLLM tells nobody, as when its process ends before it listens to it for the first time.
+    """
     steps = [{"answer": {"prompt": {"user": "Say something of {{ doc }}"}}}]
     given = loaded(tmp_path, recipe(steps=steps, sampling={"max_tokens": 80, "ignore_eos": True}), rows=24)
     engine = VllmEngine(str(model_folder), ModelIdentity("vllm", "smollm2"), options=OPTIONS)
@@ -325,6 +329,8 @@ def test_a_run_comes_through_its_death(model_folder: Path, tmp_path: Path) -> No
     def kill(progress: Progress) -> None:
         if progress.stage == "generating" and progress.in_flight and not killed:
             killed.extend(engine._children)
+            if not told:
+                assert engine._llm.output_handler.cancel()
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
