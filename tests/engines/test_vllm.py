@@ -328,6 +328,8 @@ def test_a_run_comes_through_its_death(model_folder: Path, tmp_path: Path, told:
 
     def kill(progress: Progress) -> None:
         if progress.stage == "generating" and progress.in_flight and not killed:
+            if not told and engine._llm.output_handler is None:
+                return  # nothing has gone out yet; this is called again
             killed.extend(engine._children)
             if not told:
                 assert engine._llm.output_handler.cancel()
