@@ -113,7 +113,7 @@ def _agrees(
         return False
     query = "SELECT verdicts FROM records WHERE content = ?1 OR original = ?1"
     others = (orjson.loads(each).get(link["name"]) for (each,) in journal.execute(query, (content,)))
-    return sum(other is not None and _same(other, cached) for other in others) > 0
+    return any(other is not None and _same(other, cached) for other in others)
 
 
 def _same(verdict: Mapping[str, Any], cached: list[Any]) -> bool:

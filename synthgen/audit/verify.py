@@ -40,9 +40,7 @@ class FolderVerdict:
     run: bool = False  # whether it is a run's directory, or a version's, and not a dataset alone
     journal: bool = False
     versions: list[str] = field(default_factory=list)  # of the run, that were verified too
-    not_bound: list[str] = field(
-        default_factory=list
-    )  # files that no manifest is over, as far as there are any
+    not_bound: list[str] = field(default_factory=list)  # files that are there, and no manifest is over
     checkpoints: int = 0  # of the run's sessions, that the ledger was held against
     checkpoint: Saved | None = None  # the auditor's own
     signers: list[str] = field(default_factory=list)
